@@ -1,0 +1,1 @@
+"""Where the parts are put together: the command line, configurations, jobs and benchmarks."""

@@ -1,0 +1,1 @@
+"""What serving and training must agree on: nouns, messages, sampling, models, the engine. Knows no Ray."""

@@ -1,0 +1,1 @@
+"""Batched model execution, for verifier, drafter, distillation and evaluation alike."""

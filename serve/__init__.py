@@ -1,0 +1,1 @@
+"""The serving side: router, verifier and drafters as Ray Serve deployments, and what runs inside them."""

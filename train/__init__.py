@@ -1,0 +1,1 @@
+"""The training side: from text to published drafters, many languages at once."""
