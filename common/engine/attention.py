@@ -1,0 +1,103 @@
+"""Attention over the packed step, registered with transformers so that any of its decoders runs unchanged.
+
+The model hands over the step's queries, keys and values [1, heads, T, head_dim] after rotary embedding; keys and
+values go to their slots in the cache, then every group of feeds attends to its own sequences' slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from transformers import AttentionInterface
+
+from common.engine.batch import Group, PackedBatch
+from common.engine.cache import KVStore
+
+NAME = "polydraft"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the attention function must know of the running step; travels through the model's keyword arguments."""
+
+    batch: PackedBatch
+    store: KVStore
+
+
+def attend(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    step: Step,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention function in transformers' form; see `transformers.AttentionInterface`.
+
+    Returns:
+        Output [1, T, heads, head_dim], and no attention weights.
+
+    Raises:
+        NotImplementedError: the model uses attention sinks, which this function does not compute.
+    """
+    if s_aux is not None:
+        raise NotImplementedError("attention sinks (s_aux) are not supported by the polydraft engine")
+    keys, values = step.store.write(
+        module.layer_idx,  # type: ignore[arg-type]
+        step.batch.write_slots,
+        key[0].transpose(0, 1),
+        value[0].transpose(0, 1),
+    )
+    query_THD = query[0].transpose(0, 1)
+    output_THD = torch.empty_like(query_THD)
+    for group in step.batch.groups:
+        mask = group.mask(sliding_window)
+        out_BNHD = _attend_group(query_THD, keys, values, group, mask, scaling, softcap)
+        output_THD[group.queries_BN[group.real_BN]] = out_BNHD[group.real_BN]
+    return output_THD.unsqueeze(0), None
+
+
+def _attend_group(
+    query_THD: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    group: Group,
+    mask: Tensor,
+    scaling: float | None,
+    softcap: float | None,
+) -> Tensor:
+    q_BHND = query_THD[group.queries_BN].transpose(1, 2)
+    k_BHLD = keys[group.kv_slots_BL].transpose(1, 2)
+    v_BHLD = values[group.kv_slots_BL].transpose(1, 2)
+    shared_heads = q_BHND.shape[1] != k_BHLD.shape[1]
+    if softcap is not None:
+        return _softcapped(q_BHND, k_BHLD, v_BHLD, mask, scaling, softcap)
+    out_BHND = functional.scaled_dot_product_attention(
+        q_BHND, k_BHLD, v_BHLD, attn_mask=mask, scale=scaling, enable_gqa=shared_heads
+    )
+    return out_BHND.transpose(1, 2)
+
+
+def _softcapped(
+    q_BHND: Tensor, k_BHLD: Tensor, v_BHLD: Tensor, mask: Tensor, scaling: float | None, softcap: float
+) -> Tensor:
+    """Scores squashed to ±softcap before the softmax (Gemma 2); the fused kernels cannot do that."""
+    repeats = q_BHND.shape[1] // k_BHLD.shape[1]
+    k_BHLD, v_BHLD = k_BHLD.repeat_interleave(repeats, 1), v_BHLD.repeat_interleave(repeats, 1)
+    scale = scaling if scaling is not None else q_BHND.shape[-1] ** -0.5
+    scores = softcap * torch.tanh(q_BHND @ k_BHLD.transpose(-1, -2) * scale / softcap)
+    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+    return (weights @ v_BHLD).transpose(1, 2)
+
+
+AttentionInterface.register(NAME, attend)

@@ -1,0 +1,123 @@
+"""Packing: the tokens of many sequences as one row `[1, T]`, with what attention needs to tell them apart.
+
+    feeds         A: 3 tokens after 10 cached      B: 1 token after 7 cached
+    input_ids     [ a10 a11 a12 b7 ]               position_ids [ 10 11 12 7 ]
+    write_slots   where each of the T tokens stores its K and V
+    groups        feeds of like width, padded only for attention: queries [B, N], keys [B, L]
+
+Shape suffixes: T tokens of the step, B feeds of a group, N queries a feed (padded), L keys a feed (padded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from common.engine.cache import CachedSequence
+
+_NARROW = 16
+"""Feeds up to this wide share a group: padding a query costs less than one more kernel call a layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Tokens to run for one sequence, right after those it has cached."""
+
+    sequence: CachedSequence
+    tokens: Sequence[int]
+    wanted: int
+    """How many of the last tokens' logits are wanted."""
+
+    @property
+    def start(self) -> int:
+        return self.sequence.length
+
+
+@dataclass(slots=True)
+class Group:
+    """Feeds whose attention is one kernel call."""
+
+    queries_BN: Tensor
+    """Index into the step's T tokens of each query; padding repeats the feed's last."""
+    positions_BN: Tensor
+    kv_slots_BL: Tensor
+    """Slot of each key; padding repeats slot of the feed's first, and is masked."""
+    real_BN: Tensor
+    """False where a query is padding."""
+    _masks: dict[int | None, Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> Tensor:
+        """bool [B, 1, N, L]: a query sees keys up to its own position, the last `window` of them if given."""
+        if window not in self._masks:
+            keys_L = torch.arange(self.kv_slots_BL.shape[1], device=self.kv_slots_BL.device)
+            positions_BN1 = self.positions_BN.unsqueeze(-1)
+            seen = keys_L <= positions_BN1
+            if window is not None:
+                seen &= keys_L > positions_BN1 - window
+            self._masks[window] = seen.unsqueeze(1)
+        return self._masks[window]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    input_ids: Tensor
+    """[1, T]"""
+    position_ids: Tensor
+    """[1, T]"""
+    write_slots: Tensor
+    """[T]"""
+    logit_rows: Tensor
+    """Indices into T of the rows whose logits are wanted, feed after feed."""
+    groups: tuple[Group, ...]
+
+
+def pack(feeds: Sequence[Feed], device: torch.device) -> PackedBatch:
+    """Lay the feeds side by side."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    wanted: list[int] = []
+    offsets: list[int] = []
+    for feed in feeds:
+        offsets.append(len(tokens))
+        tokens.extend(feed.tokens)
+        positions.extend(range(feed.start, feed.start + len(feed.tokens)))
+        wanted.extend(range(len(tokens) - feed.wanted, len(tokens)))
+    return PackedBatch(
+        input_ids=torch.tensor([tokens], device=device),
+        position_ids=torch.tensor([positions], device=device),
+        write_slots=torch.cat([f.sequence.slots[f.start : f.start + len(f.tokens)] for f in feeds]),
+        logit_rows=torch.tensor(wanted, dtype=torch.int64, device=device),
+        groups=tuple(_group(members, device) for members in _like_widths(feeds, offsets)),
+    )
+
+
+def _like_widths(feeds: Sequence[Feed], offsets: Sequence[int]) -> list[list[tuple[Feed, int]]]:
+    """Narrow feeds (verifications, single tokens) together, every wide one (prefill) alone."""
+    placed = list(zip(feeds, offsets, strict=True))
+    narrow = [(feed, offset) for feed, offset in placed if len(feed.tokens) <= _NARROW]
+    wide = [[(feed, offset)] for feed, offset in placed if len(feed.tokens) > _NARROW]
+    return [narrow, *wide] if narrow else wide
+
+
+def _group(members: Sequence[tuple[Feed, int]], device: torch.device) -> Group:
+    widths_B1 = torch.tensor([[len(feed.tokens)] for feed, _ in members])
+    starts_B1 = torch.tensor([[feed.start] for feed, _ in members])
+    offsets_B1 = torch.tensor([[offset] for _, offset in members])
+    steps_N = torch.arange(int(widths_B1.max()))
+    inside_BN = steps_N.minimum(widths_B1 - 1)
+    length = int((starts_B1 + widths_B1).max())
+    return Group(
+        queries_BN=(offsets_B1 + inside_BN).to(device),
+        positions_BN=(starts_B1 + inside_BN).to(device),
+        kv_slots_BL=torch.stack([_padded(feed.sequence.slots, length) for feed, _ in members]),
+        real_BN=(steps_N < widths_B1).to(device),
+    )
+
+
+def _padded(slots: Tensor, length: int) -> Tensor:
+    if len(slots) >= length:
+        return slots[:length]
+    return torch.cat([slots, slots[:1].expand(length - len(slots))])

@@ -1,0 +1,121 @@
+"""Decoding in one process: the same engines and messages as when serving, without the wire.
+
+Distillation decodes plainly with it, evaluation speculatively.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from common.engine.engine import Engine, Reply
+from common.messages import Close, Draft, Failure, Verdict
+from common.rounds import TokenLog
+from common.types import GenerationRequest, SpeculationStats, TokenIds
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A finished text."""
+
+    output: TokenIds
+    stats: SpeculationStats
+    finish_reason: str
+
+
+class DecodingError(RuntimeError):
+    """An engine refused a session; the message is the engine's."""
+
+
+@dataclass(slots=True)
+class _Text:
+    log: TokenLog
+    draft: TokenIds = ()
+    known: int = 0
+    """Tokens that the drafter has been told."""
+
+
+class Decoder:
+    """Continuous batching over many requests: a text that ends makes room for the next.
+
+    Args:
+        target: verifies.
+        drafter: drafts; None decodes plainly.
+        draft_length: tokens drafted a round.
+        concurrency: texts in progress at the same time.
+    """
+
+    def __init__(
+        self,
+        target: Engine,
+        drafter: Engine | None = None,
+        *,
+        draft_length: int = 4,
+        concurrency: int = 8,
+    ) -> None:
+        self._target = target
+        self._drafter = drafter
+        self._draft_length = draft_length
+        self._concurrency = concurrency
+        self._texts: dict[int, _Text] = {}
+
+    def generate(
+        self, requests: Sequence[GenerationRequest], on_finish: Callable[[], object] = lambda: None
+    ) -> list[Generation]:
+        """Decode all; results in the order of the requests. `on_finish` is called once per finished text.
+
+        Raises DecodingError if an engine refuses one (too long for its context or its cache).
+        """
+        finished: dict[int, Generation] = {}
+        waiting = deque(enumerate(requests))
+        while len(finished) < len(requests):
+            while waiting and len(self._texts) < self._concurrency:
+                self._begin(*waiting.popleft())
+            for number in self._step():
+                finished[number] = self._end(number)
+                on_finish()
+        return [finished[number] for number in range(len(requests))]
+
+    def _begin(self, number: int, request: GenerationRequest) -> None:
+        text = self._texts[number] = _Text(TokenLog(request))
+        self._target.handle(number, text.log.open(number, ""))
+        if self._drafter is not None:
+            self._drafter.handle(number, text.log.open(number, ""))
+            text.known = len(text.log.tokens)
+        self._next_round(number, text)
+
+    def _next_round(self, number: int, text: _Text) -> None:
+        if self._drafter is None:
+            self._target.handle(number, text.log.verify(number, ()))
+            return
+        self._drafter.handle(number, text.log.propose(number, text.known, self._draft_length))
+        text.known = len(text.log.tokens)
+
+    def _step(self) -> list[int]:
+        """Let both engines step once; returns the texts that ended."""
+        replies = [*(self._drafter.step() if self._drafter else ()), *self._target.step()]
+        return [number for number, reply in replies if self._on_reply(number, reply)]
+
+    def _on_reply(self, number: int, reply: Reply) -> bool:
+        """True if it ended the text."""
+        text = self._texts[number]
+        match reply:
+            case Failure():
+                raise DecodingError(reply.message)
+            case Draft():
+                text.draft = reply.tokens
+                self._target.handle(number, text.log.verify(number, reply.tokens))
+            case Verdict():
+                text.log.commit(text.draft, reply)
+                if text.log.finish_reason is None:
+                    self._next_round(number, text)
+        return text.log.finish_reason is not None
+
+    def _end(self, number: int) -> Generation:
+        log = self._texts.pop(number).log
+        self._target.handle(number, Close(session=number))
+        if self._drafter is not None:
+            self._drafter.handle(number, Close(session=number))
+        assert log.finish_reason is not None
+        return Generation(log.output, log.stats, log.finish_reason)

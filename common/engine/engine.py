@@ -1,0 +1,108 @@
+"""The engine: many sessions, one model, one packed forward pass a step.
+
+What the forward passes are for is the role's business: `verification.Verification` makes the engine a verifier,
+`drafting.Drafting` a drafter. A step runs whatever is pending: every session that owes an answer and whose prompt is
+cached, and chunks of the prompts that are not, so that a long prompt does not hold up the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from common.engine.batch import Feed
+from common.engine.runner import ModelRunner
+from common.engine.sessions import Key, Session, SessionTable
+from common.messages import Close, Draft, Failure, Open, Propose, Verdict, Verify
+
+Request = Open | Verify | Propose | Close
+Reply = Verdict | Draft | Failure
+
+
+class Role(Protocol):
+    """What an engine does for its sessions."""
+
+    def take(self, session: Session, request: Verify | Propose, vocabulary: int) -> Reply | None:
+        """Accept a request; the answer, if it needs no forward pass. Raises ValueError, naming the field."""
+
+    def extra_tokens(self, session: Session) -> Sequence[int]:
+        """Tokens to run after the session's own; logits are wanted from its last own token on."""
+
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Reply | None]:
+        """Use the logits [1 + extra tokens, V] of each session; None for a session that needs another step."""
+
+
+class Engine:
+    """Not thread-safe: `handle` and `step` belong to one thread.
+
+    Args:
+        prefill_chunk: most prompt tokens run in one step.
+    """
+
+    def __init__(self, runner: ModelRunner, role: Role, *, prefill_chunk: int = 512) -> None:
+        self._runner = runner
+        self._role = role
+        self._chunk = prefill_chunk
+        self._table = SessionTable(runner)
+        self._replies: list[tuple[Key, Reply]] = []
+
+    def handle(self, key: Key, request: Request) -> None:
+        """Take a request; one that cannot be served is answered with a Failure by the next step."""
+        try:
+            match request:
+                case Open():
+                    self._table.open(key, request)
+                case Close():
+                    self._table.close(key)
+                case _:
+                    reply = self._role.take(self._table.get(key), request, self._runner.vocabulary)
+                    self._replies += [(key, reply)] if reply else []
+        except ValueError as error:
+            self._table.close(key)
+            self._replies.append((key, Failure(session=request.session, message=str(error))))
+
+    def step(self) -> list[tuple[Key, Reply]]:
+        """Run the model once over what is pending; returns the answers that are ready."""
+        planned = self._plan()
+        logits = self._runner.forward([feed for _, feed in planned]) if planned else []
+        answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
+        if answering:
+            sessions, rows = zip(*answering, strict=True)
+            for session, reply in zip(sessions, self._role.advance(sessions, rows), strict=True):
+                self._replies += [(session.key, reply)] if reply else []
+        replies, self._replies = self._replies, []
+        return replies
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step would do anything."""
+        return bool(self._replies) or any(s.work or s.uncached > 1 for s in self._table.admitted())
+
+    @property
+    def num_sessions(self) -> int:
+        return len(self._table)
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError if memory was leaked or lent twice."""
+        self._table.check_integrity()
+
+    def _plan(self) -> list[tuple[Session, Feed]]:
+        planned, budget = [], self._chunk
+        for session in self._table.admitted():
+            feed = self._feed(session, budget)
+            if feed is not None:
+                planned.append((session, feed))
+                # The budget is for prompts; answers that are owed are never put off.
+                budget -= len(feed.tokens) if session.uncached > 1 else 0
+        return planned
+
+    def _feed(self, session: Session, budget: int) -> Feed | None:
+        start, unprefilled = session.cached.length, session.uncached - 1
+        if session.work and unprefilled <= max(budget, 0):
+            extra = self._role.extra_tokens(session)
+            return Feed(session.cached, [*session.tokens[start:], *extra], wanted=1 + len(extra))
+        # The last token is left for the feed that wants its logits.
+        chunk = session.tokens[start : start + max(0, min(unprefilled, budget))]
+        return Feed(session.cached, chunk, wanted=0) if chunk else None

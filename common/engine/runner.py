@@ -1,0 +1,69 @@
+"""Running a model over packed steps: sequences in, logits out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from common.engine import attention
+from common.engine.batch import Feed, pack
+from common.engine.cache import BlockPool, CachedSequence, KVStore
+
+
+class ModelRunner:
+    """A decoder with its cache. Not thread-safe: one thread runs it.
+
+    Args:
+        model: any Hugging Face causal LM whose attention goes through `AttentionInterface` (Llama, Qwen, Gemma,
+            Mistral …), on its device, in its dtype. Its attention implementation is switched to polydraft's.
+        kv_tokens: the memory budget, in tokens that can be cached at the same time.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, kv_tokens: int) -> None:
+        model.eval()
+        model.set_attn_implementation(attention.NAME)
+        self._model = model
+        self.device: torch.device = model.device
+        self.vocabulary: int = model.config.get_text_config().vocab_size
+        self.context_length: int = model.config.get_text_config().max_position_embeddings
+        self.pool = BlockPool(kv_tokens)
+        self._store = KVStore(self.pool.capacity)
+        self._allocate()
+
+    def begin(self, max_length: int) -> CachedSequence | None:
+        """Reserve memory for a sequence of at most `max_length` tokens; None if not enough is free now."""
+        blocks = self.pool.reserve(max_length)
+        return CachedSequence(blocks, self.pool.block_size, self.device) if blocks else None
+
+    def end(self, sequence: CachedSequence) -> None:
+        self.pool.release(sequence.blocks)
+
+    @torch.inference_mode()
+    def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
+        """Run one step. Afterwards each feed's tokens are cached.
+
+        Returns:
+            Per feed, the logits [wanted, V] of its last tokens.
+        """
+        batch = pack(feeds, self.device)
+        logits = self._model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            attention_mask=None,
+            use_cache=False,
+            logits_to_keep=batch.logit_rows,
+            step=attention.Step(batch, self._store),
+        ).logits[0]
+        for feed in feeds:
+            feed.sequence.cached.extend(feed.tokens)
+        return list(logits.split([feed.wanted for feed in feeds]))
+
+    def _allocate(self) -> None:
+        """Run one token, so that all memory is taken at the start and not under load."""
+        sequence = self.begin(1)
+        assert sequence is not None
+        self.forward([Feed(sequence, [0], 1)])
+        self.end(sequence)

@@ -1,0 +1,79 @@
+"""One text being written, round by round: the token log and what may still be asked for.
+
+The log is the only truth about a request. It is written by `commit` alone; drafts never touch it. The same class
+drives the in-process loop and the router's, so that both end a text in the same way.
+"""
+
+from __future__ import annotations
+
+from common.messages import Open, Propose, Verdict, Verify
+from common.types import GenerationRequest, Progress, SpeculationStats, TokenIds
+
+
+class TokenLog:
+    """Prompt and output of one request.
+
+    Example, prompt (1, 2), draft (3, 4, 5) on top of it, verdict "2 accepted, then 9": `commit` appends 3, 4, 9.
+    """
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self.request = request
+        self.tokens: list[int] = list(request.prompt)
+        self.stats = SpeculationStats()
+        self.finish_reason: str | None = None
+
+    @property
+    def output(self) -> TokenIds:
+        return tuple(self.tokens[len(self.request.prompt) :])
+
+    def open(self, session: int, token: str) -> Open:
+        """Begin, or on a replay go on, at a replica."""
+        return Open(
+            session=session,
+            token=token,
+            prompt=tuple(self.tokens),
+            max_length=self.request.max_length,
+            sampling=self.request.sampling,
+        )
+
+    def propose(self, session: int, known: int, count: int) -> Propose:
+        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before.
+
+        The last token of a text is never drafted: verification always adds one of its own.
+        """
+        room = self.request.max_length - len(self.tokens) - 1
+        return Propose(
+            session=session,
+            base=known,
+            committed=tuple(self.tokens[known:]),
+            count=max(0, min(count, room)),
+        )
+
+    def verify(self, session: int, draft: TokenIds) -> Verify:
+        return Verify(session=session, base=len(self.tokens), draft=draft)
+
+    def commit(self, draft: TokenIds, verdict: Verdict, drafter: str | None = None) -> Progress:
+        """Append what the verdict keeps; ends the text at a stop token or at max_tokens.
+
+        Raises ValueError if the verdict is not about this log's end: it is stale, or not for this draft.
+        """
+        if verdict.base != len(self.tokens) or verdict.accepted > len(draft):
+            raise ValueError(
+                f"verdict accepts {verdict.accepted} of {len(draft)} drafted tokens at {verdict.base}, "
+                f"the log holds {len(self.tokens)}"
+            )
+        kept = self._until_end((*draft[: verdict.accepted], verdict.next_token))
+        self.tokens.extend(kept)
+        accepted = min(verdict.accepted, len(kept))
+        self.stats = self.stats.plus(drafted=len(draft), accepted=accepted, output=len(kept))
+        return Progress(tokens=kept, stats=self.stats, drafter=drafter, finish_reason=self.finish_reason)
+
+    def _until_end(self, tokens: TokenIds) -> TokenIds:
+        room = self.request.max_length - len(self.tokens)
+        for index, token in enumerate(tokens[:room]):
+            if token in self.request.stop_token_ids:
+                self.finish_reason = "stop"
+                return tokens[: index + 1]
+        if len(tokens) >= room:
+            self.finish_reason = "length"
+        return tokens[:room]

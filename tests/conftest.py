@@ -1,0 +1,24 @@
+"""Shared fixtures: tiny models that run in milliseconds, and one Ray for the whole session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+# Ray reads it when it is first imported; a token would be written to the home directory otherwise.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """One local Ray with a fixed size, whatever the machine has."""
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="warning")
+    yield
+    ray.shutdown()

@@ -1,0 +1,91 @@
+"""What one training run is: a model to start from, rows to learn, and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from common.settings import Settings
+from train.packing import PackedRows
+
+
+class LoopSettings(Settings):
+    steps: int
+    """Optimizer steps."""
+    rows_per_step: int
+    """Rows of each optimizer step, over all workers."""
+    row_length: int = 256
+    """Tokens of a row."""
+    learning_rate: float
+    """At its peak: reached after the warm-up, then falling to 0 on a cosine."""
+    warmup_share: float = 0.03
+    """Share of the steps during which the learning rate rises."""
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    zero_stage: int = 0
+    """DeepSpeed ZeRO: 0 replicates everything, 1 shards the optimizer, 2 also gradients, 3 also weights."""
+    micro_rows: int = 8
+    """Most rows that a worker takes through the model at once."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints to resume from; 0: none."""
+    log_every: int = 10
+    """Steps between lines of the progress log."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "rows_per_step", "micro_rows", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.zero_stage <= 3:
+            raise ValueError(f"zero_stage is {self.zero_stage}, must be 0, 1, 2 or 3")
+        if self.learning_rate <= 0 or self.clip <= 0:
+            raise ValueError("learning_rate and clip must be greater than 0")
+        if not 0 <= self.warmup_share < 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}, must be in [0, 1)")
+
+    def micro_batches(self, workers: int) -> tuple[int, int]:
+        """How a worker takes its share of a step: rows at once, and how many times.
+
+        Raises ValueError if the rows of a step cannot be shared out evenly among the workers.
+        """
+        share, rest = divmod(self.rows_per_step, workers)
+        if rest:
+            raise ValueError(f"rows_per_step is {self.rows_per_step}, must be a multiple of the {workers} workers")
+        rows = max(rows for rows in range(1, min(self.micro_rows, share) + 1) if share % rows == 0)
+        return rows, share // rows
+
+
+class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
+    """One model to train; the files are on storage that every machine of the cluster sees."""
+
+    name: str
+    """Names the run: repeated with the same storage it resumes, so another run needs another name."""
+    init: str
+    """Folder of the Hugging Face model to start from."""
+    data: str
+    """Folder of PackedRows."""
+    output: str
+    """Folder for the trained model; it appears complete or not at all. The log goes to ``<output>.jsonl``."""
+    settings: LoopSettings
+
+    def check(self, workers: int) -> None:
+        """Find what would stop the run, before it starts. Raises ValueError naming the file or setting."""
+        self.settings.micro_batches(workers)
+        config_file = Path(self.init, "config.json")
+        try:
+            config = json.loads(config_file.read_text(encoding="utf8"))
+        except FileNotFoundError:
+            raise ValueError(f"{config_file}: no such file; `init` must be a Hugging Face model folder") from None
+        rows = PackedRows.load(Path(self.data))
+        length = rows.input_ids.shape[1]
+        if length != self.settings.row_length:
+            raise ValueError(f"{self.data}: rows of {length} tokens, but row_length is {self.settings.row_length}")
+        context = config.get("max_position_embeddings", length)
+        if length > context:
+            raise ValueError(f"{self.init}: context of {context} tokens is shorter than row_length {length}")
+        largest, vocabulary = int(rows.input_ids.max()), config.get("vocab_size")
+        if vocabulary is not None and largest >= vocabulary:
+            raise ValueError(f"{self.data}: token id {largest}, but {self.init} has a vocabulary of {vocabulary}")

@@ -1,0 +1,15 @@
+"""A sentence and its English translation: what every corpus is made of."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class CorpusError(ValueError):
+    """Text that cannot be used; the message names the file and, where there is one, the line."""
+
+
+class Pair(msgspec.Struct, frozen=True):
+    source: str
+    """In the language that a drafter is trained for."""
+    english: str

@@ -1,0 +1,171 @@
+"""Ray Train around the training loop: one trainer per language, all at the same time."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+import ray
+
+from train.job import LoopSettings, TrainingJob
+from train.progress import Progress, read_progress
+
+__all__ = [
+    "LoopSettings",
+    "Outcome",
+    "Progress",
+    "Resources",
+    "TrainingFailure",
+    "TrainingJob",
+    "fit",
+    "fit_all",
+    "read_progress",
+]
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = {
+    # Trainers queue for resources while others use them; Ray gives up and starts over after a minute.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(24 * 3600),
+    # How often a controller asks its workers: a finished run holds its resources until then. Ray's own is 2 s.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # One process less per run; the loop does not ask for preemption warnings, a lost worker is resumed anyway.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Of Ray Train's controllers and workers, unless set by the user."""
+
+
+class TrainingFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that did not end with a model."""
+
+    name: str
+    message: str
+
+
+Outcome = Progress | TrainingFailure
+"""How a run ended: with the last line of its log, or not."""
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """What each training run gets."""
+
+    workers: int = 1
+    cpus_per_worker: int = 1
+    use_gpu: bool = False
+    storage: str
+    """Path or URI that every machine sees; checkpoints go to ``<storage>/<job name>``."""
+    max_failures: int = 1
+    """Worker failures survived by going back to the last checkpoint."""
+
+
+def fit(job: TrainingJob, resources: Resources) -> Progress:
+    """Train one model and wait for it. Raises ValueError with the failure's message if it did not end well."""
+    outcome = fit_all({job.name: job}, resources)[job.name]
+    if isinstance(outcome, TrainingFailure):
+        raise ValueError(f"{job.name}: {outcome.message}")
+    return outcome
+
+
+def fit_all(
+    jobs: dict[str, TrainingJob],
+    resources: Resources,
+    on_progress: Callable[[str, Progress], None] | None = None,
+) -> dict[str, Outcome]:
+    """Train one model per language, all at the same time, each as soon as its workers' resources are free.
+
+    A run that is repeated with the same name and storage resumes at its newest checkpoint. The failure of one
+    language leaves the others alone. `on_progress` is called with the language and the newest log line about
+    once a second; without it progress is logged.
+    """
+    on_progress = on_progress or _log_progress
+    environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+    # In a task, not here: it ends all its trainers when this process goes, and brings its own environment.
+    task = ray.remote(num_cpus=0, max_retries=0)(_fit_together).options(runtime_env={"env_vars": environment})
+    running = task.remote(jobs, resources)
+    seen: dict[str, Progress] = {}
+    try:
+        while not ray.wait([running], timeout=1.0)[0]:
+            _tell(jobs, seen, on_progress)
+        _tell(jobs, seen, on_progress)
+        return ray.get(running)
+    except KeyboardInterrupt:
+        ray.cancel(running, force=True)
+        raise
+
+
+def _fit_together(jobs: dict[str, TrainingJob], resources: Resources) -> dict[str, Outcome]:
+    # Threads, because each only waits, and a process would import all of Ray Train and torch again.
+    with ThreadPoolExecutor(max_workers=len(jobs)) as pool:
+        outcomes = pool.map(lambda job: _outcome(job, resources), jobs.values())
+        return dict(zip(jobs, outcomes, strict=True))
+
+
+def _outcome(job: TrainingJob, resources: Resources) -> Outcome:
+    import ray.train
+
+    try:
+        return _fit(job, resources)
+    except ray.train.WorkerGroupError as error:
+        message = str(next(iter(error.worker_failures.values())))
+    except (ValueError, ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        message = str(error)
+    logger.error("%s: training failed: %s", job.name, message)
+    return TrainingFailure(name=job.name, message=message)
+
+
+def _fit(job: TrainingJob, resources: Resources) -> Progress:
+    import ray.train  # here: seconds of imports, in the one process that needs them
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    job.check(resources.workers)
+    per_worker = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
+    trainer = TorchTrainer(
+        _train,
+        train_loop_config={"job": msgspec.to_builtins(job)},
+        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=resources.workers, use_gpu=resources.use_gpu, resources_per_worker=per_worker
+        ),
+        run_config=ray.train.RunConfig(
+            name=job.name,
+            storage_path=resources.storage,
+            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(resources.cpus_per_worker)}},
+        ),
+    )
+    trainer.fit()
+    progress = read_progress(job.output)
+    assert progress is not None, f"{job.name}: trained without a log"
+    return progress
+
+
+def _train(config: dict[str, Any]) -> None:
+    from train.loop import train_loop  # here: only the workers need transformers and DeepSpeed
+
+    train_loop(config)
+
+
+def _tell(
+    jobs: dict[str, TrainingJob], seen: dict[str, Progress], on_progress: Callable[[str, Progress], None]
+) -> None:
+    for language, job in jobs.items():
+        progress = read_progress(job.output)
+        if progress is not None and progress != seen.get(language):
+            seen[language] = progress
+            on_progress(language, progress)
+
+
+def _log_progress(language: str, progress: Progress) -> None:
+    logger.info(
+        "%s: step %d of %d, loss %.3f, %.0f tokens/s",
+        language,
+        progress.step,
+        progress.steps,
+        progress.loss,
+        progress.tokens_per_second,
+    )
