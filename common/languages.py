@@ -20,6 +20,9 @@ MIN_SHARE = 0.05
 """A text is in the language that English frames if that makes up at least this part of its bytes: an English text
 with a foreign name or two stays English."""
 
+MAX_CHARACTERS = 8_192
+"""Only the beginning of a longer text is looked at, which bounds the time of one call to some tens of ms."""
+
 _LATIN = "A-Za-zªºÀ-ÖØ-öø-ɏḀ-ỿ"
 _BREAK = re.compile('[:：\n"“”„«»「」『』]')
 _ONE_SCRIPT = re.compile(rf"(?:[{_LATIN}]|[\W\d_])+|[^{_LATIN}]+")
@@ -44,8 +47,9 @@ class LanguageIdentifier:
         for code in languages:
             language_name(code)
         codes = [getattr(IsoCode639_1, code.upper()) for code in sorted({*languages, FRAME})]
-        # lingua wants at least two languages; Latin is the one least likely to be taken for another.
+        # lingua refuses to choose among fewer than two languages.
         self._detector = LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build() if len(codes) > 1 else None
+        # lingua reads its models when it first needs them: not while a request waits.
         self.identify("Which language is this?")
 
     def identify(self, text: str) -> str | None:
@@ -55,6 +59,7 @@ class LanguageIdentifier:
         is German. So the text is cut where a frame can end (at colons, quotation marks and line ends, and where
         the script changes), each piece is identified, and English counts only if nothing else has MIN_SHARE.
         """
+        text = text[:MAX_CHARACTERS]
         if self._detector is None:
             return FRAME if any(character.isalpha() for character in text) else None
         sizes: dict[str, int] = {}

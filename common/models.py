@@ -82,7 +82,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer at `path`, a local folder or a hub id. Raises ModelError, naming `path`."""
     from transformers import AutoTokenizer
 
-    _require(path, TOKENIZER_FILES, "a tokenizer (tokenizer.json)")
+    _require(path, TOKENIZER_FILES, "tokenizer (tokenizer.json)")
     tokenizer = _loading(path, lambda: AutoTokenizer.from_pretrained(_name(path), trust_remote_code=False))
     if not tokenizer.is_fast:
         raise ModelError(f"{path}: its tokenizer has no tokenizer.json form")

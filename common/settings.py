@@ -27,11 +27,12 @@ def load(path: Path, kind: type[S], overrides: tuple[str, ...] = ()) -> S:
     Raises SettingsError naming the file and the setting (``train.steps``), or the line of broken YAML.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf8"))
-    except FileNotFoundError:
+        text = path.read_text(encoding="utf8")
+    except (FileNotFoundError, IsADirectoryError):
         raise SettingsError(f"{path}: no such configuration file") from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not valid YAML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: not valid UTF-8: {error}") from None
+    raw = _parse(text, where=str(path))
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected settings by name, found {type(raw).__name__}")
     for override in overrides:
@@ -47,16 +48,23 @@ def convert(raw: dict[str, Any], kind: type[S], *, where: str) -> S:
         raise SettingsError(f"{where}: {_readable(str(error))}") from None
 
 
+def _parse(text: str, *, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+
+
 def _apply(raw: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     *sections, last = key.split(".")
     if not separator or not last:
         raise SettingsError(f"--set {override}: expected section.key=value")
-    for section in sections:
+    for depth, section in enumerate(sections, start=1):
         raw = raw.setdefault(section, {})
         if not isinstance(raw, dict):
-            raise SettingsError(f"--set {override}: `{section}` is not a section")
-    raw[last] = yaml.safe_load(value)
+            raise SettingsError(f"--set {override}: `{'.'.join(sections[:depth])}` is not a section")
+    raw[last] = _parse(value, where=f"--set {override}")
 
 
 def _readable(message: str) -> str:

@@ -11,7 +11,7 @@ from common.settings import Settings
 from train.packing import PackedRows
 
 
-class LoopSettings(Settings):
+class LoopSettings(Settings, frozen=True, kw_only=True):
     steps: int
     """Optimizer steps."""
     rows_per_step: int

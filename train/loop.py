@@ -17,6 +17,7 @@ import ray.train
 import torch
 from torch import Tensor, distributed, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils.logging import disable_progress_bar
 
 from train import checkpoint
 from train.export import export
@@ -40,8 +41,8 @@ def train_loop(config: dict[str, Any]) -> None:
     job = msgspec.convert(config["job"], TrainingJob)
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    torch.manual_seed(job.settings.seed)
-    module = PackedLanguageModel(_load(job.init))
+    disable_progress_bar()
+    module = PackedLanguageModel(load_model(job.init))
     engine = _engine(module, job.settings, workers)
     first = checkpoint.resume(engine)
     steps = _Steps(engine, job, rank, workers, first)
@@ -146,12 +147,16 @@ def _plain_gradient_norm(engine: Any) -> Tensor | None:
     return nn.utils.get_total_norm(p.grad for p in engine.module.parameters() if p.grad is not None)
 
 
-def _load(folder: str) -> PreTrainedModel:
+def load_model(folder: str) -> PreTrainedModel:
+    """The causal language model in `folder`, in float32, ready to train.
+
+    Raises ValueError naming the folder if its output layer is more than a projection.
+    """
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
     )
+    _check_output_layer(model.eval(), folder)
     model.train()
-    _check_output_layer(model, folder)
     return model
 
 
@@ -161,12 +166,13 @@ def _check_output_layer(model: PreTrainedModel, folder: str) -> None:
     ids = torch.arange(2)[None]
     states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     plain = states @ model.get_output_embeddings().weight.T
-    if not torch.allclose(plain, model.eval()(input_ids=ids, use_cache=False).logits, rtol=1e-3, atol=1e-4):
+    if not torch.allclose(plain, model(input_ids=ids, use_cache=False).logits, rtol=1e-3, atol=1e-4):
         raise ValueError(f"{folder}: its output layer is more than a projection (bias, scaling or capping of logits)")
 
 
 def _engine(module: nn.Module, settings: LoopSettings, workers: int) -> Any:
     import deepspeed  # here, because at import it probes for a GPU, which the driver may lack
+    from deepspeed.accelerator import get_accelerator
 
     # Without this DeepSpeed compiles a C++ kernel for shared-memory reductions (minutes, and needs a compiler);
     # an entry set by hand also spares the probing of every other kernel, all unused here.
@@ -181,7 +187,7 @@ def _engine(module: nn.Module, settings: LoopSettings, workers: int) -> Any:
         "gradient_clipping": settings.clip,
         "zero_optimization": {"stage": settings.zero_stage},
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": torch.cuda.is_available()},
+        "bf16": {"enabled": get_accelerator().device_name() != "cpu"},
         "steps_per_print": settings.steps + 1,
     }
     return deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]

@@ -40,8 +40,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=exact, device=states.device)
         states_grad = torch.empty_like(states)
         weight_grad = torch.zeros_like(weight, dtype=exact)
-        for part in torch.arange(len(tokens)).split(chunk):
-            span = slice(int(part[0]), int(part[-1]) + 1)
+        for start in range(0, len(tokens), chunk):
+            span = slice(start, start + chunk)
             logits = (states[span] @ weight.T).to(exact)
             log_normaliser = logits.logsumexp(dim=-1, keepdim=True)
             label = tokens[span, None]

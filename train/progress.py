@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
@@ -61,7 +60,7 @@ class ProgressLog:
             step=step,
             steps=self._steps,
             loss=loss,
-            tokens_per_second=tokens / (now - self._last) if now > self._last else math.inf,
+            tokens_per_second=tokens / max(now - self._last, 1e-9),
             learning_rate=learning_rate,
             gradient_norm=gradient_norm,
             elapsed_s=now - self._start,

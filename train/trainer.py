@@ -135,13 +135,23 @@ def _fit(job: TrainingJob, resources: Resources) -> Progress:
             storage_path=resources.storage,
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            worker_runtime_env={"env_vars": {"OMP_NUM_THREADS": str(resources.cpus_per_worker)}},
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            worker_runtime_env={"env_vars": _worker_environment(resources)},
         ),
     )
     trainer.fit()
     progress = read_progress(job.output)
     assert progress is not None, f"{job.name}: trained without a log"
     return progress
+
+
+def _worker_environment(resources: Resources) -> dict[str, str]:
+    environment = {
+        "OMP_NUM_THREADS": str(resources.cpus_per_worker),
+        # DeepSpeed still calls torch's collectives by their old names, and each call warns.
+        "PYTHONWARNINGS": "ignore::FutureWarning:torch.distributed.c10d_logger",
+    }
+    return environment if resources.use_gpu else {**environment, "DS_ACCELERATOR": "cpu"}
 
 
 def _train(config: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from itertools import product
 
 from train.phrasebook import vocabulary as v
 from train.phrasebook.meaning import Act, Tense
-from train.phrasebook.people import ASKED, MET, SUBJECTS, YOU, YOU_POLITE
+from train.phrasebook.people import ASKED, CHILDREN, MET, SUBJECTS, YOU, YOU_POLITE
 from train.phrasebook.referent import NounPhrase, Person
 
 Times = tuple[tuple[Tense, str], ...]
@@ -18,6 +18,9 @@ HABIT: Times = tuple(("present", time) for time in v.HABIT)
 NOW: Times = (("progressive", "now"),)
 DENIED: Times = (("present", ""), ("past", "yesterday"), ("past", "last_night"), *FUTURE)
 """What a negative sentence can be about: a habit, and what did not or will not happen."""
+
+GROWN_UP = frozenset({"beer", "wine", "coffee", "car", "work"})
+"""Not for children."""
 
 RIDDEN = frozenset({"airport"})
 """Places too far to walk to."""
@@ -70,10 +73,19 @@ BUNCHES = (
 )
 
 
+def suits(who: Person, word: str) -> bool:
+    """Whether the thing or activity is likely for this person."""
+    if word == "dress":
+        return who.gender == "f" or who.person < 3
+    return who != CHILDREN or word not in GROWN_UP
+
+
 def acts(subjects: tuple[Person, ...], times: Times, **fields: object) -> Iterator[Act]:
-    """The act by each subject at each time; no one meets, or waits for, himself."""
+    """The act by each subject it suits at each time; no one meets, calls or waits for himself."""
+    thing, verb = fields.get("object"), str(fields["verb"])
+    word = thing.noun if isinstance(thing, NounPhrase) else verb
     for subject, (tense, time) in product(subjects, times):
-        if subject != fields.get("object"):
+        if subject != thing and suits(subject, word):
             yield Act(subject=subject, tense=tense, time=time, **fields)  # type: ignore[arg-type]
 
 

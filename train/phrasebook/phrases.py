@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, permutations, product
+from itertools import permutations, product
 from typing import Literal
 
 from train.phrasebook import vocabulary as v
@@ -36,11 +36,19 @@ SERVINGS = (
     *((("", noun)) for noun in ("egg", "sandwich", "banana", "apple")),
 )
 PORTIONS = tuple(
-    Portion(count=count, measure=measure, noun=noun)
-    for (measure, noun), count in product(SERVINGS, (1, 2, 3, 4))
+    Portion(count=count, measure=measure, noun=noun) for (measure, noun), count in product(SERVINGS, (1, 2, 3, 4))
 )
+CENTRAL = tuple(place for place in v.PLACE if place not in ("airport", "beach"))
+"""Places that have others beside them."""
+UNGRADED = {"very": ("new",), "too": ("new", "good", "fresh", "beautiful")}
+"""What is not said of a thing: very new, too good."""
 COSTLY = ("", *v.COLOR, "new", "small", "big")
-WARES = (*qualified(the(*v.CLOTHES), COSTLY), *the(*v.CARRIED, *v.VEHICLE_OWNED, "book", "newspaper"))
+WARES: tuple[tuple[tuple[NounPhrase, ...], tuple[int, ...]], ...] = (
+    (qualified(the(*v.CLOTHES), COSTLY), v.EUROS[8:]),
+    (the("bag", "suitcase", "umbrella", "camera", "watch", "phone", "bicycle"), v.EUROS[8:]),
+    (the("book", "map", "ticket", *v.FOOD, *v.DRINK), v.EUROS[:12]),
+)
+"""Things for sale with what they may cost."""
 
 
 def orders() -> Iterator[Order]:
@@ -57,7 +65,8 @@ def requests() -> Iterator[Request]:
     brought = (*one(*v.TABLEWARE[2:]), *the(*v.TABLEWARE[:2], "key", "suitcase"), *singles)
     shown = (*qualified(the(*v.CLOTHES), COSTLY), *the("map", "menu", "camera", "watch", "book", "ticket"))
     given = (*the("key", "ticket", "map", "newspaper", "bill", "menu"), *one("fork", "spoon", "towel"), *singles)
-    for verb, things in (("bring", brought), ("show", shown), ("give", given)):
+    asked: dict[str, tuple[NounPhrase | Portion, ...]] = {"bring": brought, "show": shown, "give": given}
+    for verb, things in asked.items():
         for thing, us in product(things, (False, True)):
             yield Request(verb=verb, thing=thing, us=us, question=True)
 
@@ -66,12 +75,12 @@ def ways() -> Iterator[FindWay]:
     kinds: tuple[Literal["where", "nearest", "how"], ...] = ("where", "nearest", "how")
     for place, kind in product(v.PLACE, kinds):
         yield FindWay(place=place, kind=kind, question=True)
-    for place, near in permutations(v.PLACE, 2):
+    for place, near in permutations(CENTRAL, 2):
         yield FindWay(place=place, kind="near", near=near, question=True)
 
 
 def locations() -> Iterator[Located]:
-    for (place, landmark), relation in product(permutations(v.PLACE, 2), v.RELATION):
+    for (place, landmark), relation in product(permutations(CENTRAL, 2), v.RELATION):
         yield Located(place=place, relation=relation, landmark=landmark)
         if relation == "near":
             yield Located(place=place, relation=relation, landmark=landmark, question=True)
@@ -80,15 +89,16 @@ def locations() -> Iterator[Located]:
 
 def directions() -> Iterator[Directions]:
     sides: tuple[Literal["left", "right"], ...] = ("left", "right")
-    for (first, then), side, side_then in product(permutations(v.PLACE, 2), sides, sides):
+    for (first, then), side, side_then in product(permutations(CENTRAL, 2), sides, sides):
         yield Directions(first=first, side=side, then=then, side_then=side_then)
 
 
 def prices() -> Iterator[Price]:
-    for thing in WARES:
-        yield Price(thing=thing, euros=0, question=True)
-        for euros in v.EUROS:
-            yield Price(thing=thing, euros=euros)
+    for things, costs in WARES:
+        for thing in things:
+            yield Price(thing=thing, euros=0, question=True)
+            for euros in costs:
+                yield Price(thing=thing, euros=euros)
 
 
 def qualities() -> Iterator[Quality]:
@@ -104,7 +114,7 @@ def qualities() -> Iterator[Quality]:
     degrees: tuple[Literal["", "very", "too"], ...] = ("", "very", "too")
     for things, adjectives in classes:
         for thing, adjective, degree in product(things, adjectives, degrees):
-            if degree == "too" and adjective in ("good", "fresh", "new", "beautiful"):
+            if adjective in UNGRADED.get(degree, ()):
                 continue
             yield Quality(thing=thing, adjective=adjective, degree=degree)
             if not degree:
@@ -128,7 +138,7 @@ def comparisons() -> Iterator[Compare]:
 
 
 def contents() -> Iterator[Contents]:
-    for where, noun in product(v.SURFACE, ("book", "newspaper", "key", "ticket", "map", "photo", "cup", "umbrella")):
+    for where, noun in product(v.SURFACE, ("book", "newspaper", "key", "ticket", "map", "photo", "cup", "spoon")):
         for count in range(1, 8):
             yield Contents(where=where, thing=NounPhrase(noun=noun, count=count))
         yield Contents(where=where, thing=NounPhrase(noun=noun), question=True)
@@ -146,8 +156,11 @@ def reservations() -> Iterator[Reserve]:
 
 def stays() -> Iterator[Stay]:
     tenses: tuple[Literal["past", "future"], ...] = ("past", "future")
-    lengths = [(count, unit) for unit, most in (("day", 7), ("night", 7), ("week", 4), ("month", 6))
-               for count in range(1, most + 1)]
+    lengths = [
+        (count, unit)
+        for unit, most in (("day", 7), ("night", 7), ("week", 4), ("month", 6))
+        for count in range(1, most + 1)
+    ]
     for subject, tense, city, (count, unit) in product(SUBJECTS, tenses, v.CITY, lengths):
         yield Stay(subject=subject, tense=tense, city=city, count=count, unit=unit)
 
@@ -156,7 +169,8 @@ def openings() -> Iterator[Opening]:
     for place, opens, day in product((*v.SHOP, "restaurant"), (True, False), ("", "today", "tomorrow", "on_Saturday")):
         yield Opening(place=place, opens=opens, day=day, clock=None, question=True)
         for clock in HOURS:
-            yield Opening(place=place, opens=opens, day=day, clock=clock)
+            if clock.hour in (range(6, 12) if opens else range(4, 12)):
+                yield Opening(place=place, opens=opens, day=day, clock=clock)
 
 
 def departures() -> Iterator[Departure]:

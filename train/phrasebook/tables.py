@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+NAMED = (*range(1, 13), 20, 21, 30, 32, 40, 45, 50, 100)
+"""The numbers that sentences use."""
+
 
 def table(text: str) -> dict[str, tuple[str, ...]]:
     """Read ``key: form form; key: form form`` (or an entry a line); ``_`` stands for a space in a form."""
@@ -12,6 +15,11 @@ def table(text: str) -> dict[str, tuple[str, ...]]:
 def words(text: str) -> dict[str, str]:
     """A `table` with one form a key."""
     return {key: forms[0] for key, forms in table(text).items()}
+
+
+def numbers(text: str) -> dict[int, str]:
+    """The names of the numbers `NAMED`, in this order."""
+    return dict(zip(NAMED, (name.replace("_", " ") for name in text.split()), strict=True))
 
 
 def join(*parts: str) -> str:

@@ -14,9 +14,9 @@ ANIMAL = ("dog", "cat")
 RELATIVE = ("child", "son", "daughter", "friend")
 VEHICLE_OWNED = ("bicycle", "car")
 
-COUNTABLE = frozenset(
-    (*SNACK, *READING, *CARRIED, *GIFT, *TABLEWARE, *CLOTHES, *ANIMAL, *RELATIVE, *VEHICLE_OWNED)
-) - {"shoes"}
+COUNTABLE = frozenset((*SNACK, *READING, *CARRIED, *GIFT, *TABLEWARE, *CLOTHES, *ANIMAL, *RELATIVE, *VEHICLE_OWNED)) - {
+    "shoes"
+}
 PLURAL_ONLY = frozenset({"vegetables", "shoes"})
 
 COLOR = ("red", "blue", "white", "black", "green")

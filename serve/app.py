@@ -1,0 +1,48 @@
+"""Builders of the Serve applications: one for router and verifier, one per language for its drafter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray import serve as ray_serve
+from ray.serve import Application
+
+from serve.handles import DRAFTER_APP_PREFIX
+from serve.model_replica import Drafter, Verifier
+from serve.router import Router
+from serve.settings import ReplicaSettings, ServeSettings
+
+MAIN_APP = "polydraft"
+
+
+def drafter_app_name(language: str) -> str:
+    return DRAFTER_APP_PREFIX + language
+
+
+def build_main(target: str, languages: list[str], settings: ServeSettings) -> Application:
+    """Router and verifier."""
+    verifier = ray_serve.deployment(Verifier).options(name="Verifier", **_model_options(settings.verifier))
+    router = ray_serve.deployment(Router).options(
+        name="Router",
+        num_replicas=settings.router_replicas,
+        max_ongoing_requests=settings.max_requests,
+        ray_actor_options={"num_cpus": settings.router_cpus},
+    )
+    return router.bind(target, languages, settings, verifier.bind(target, settings.model_name, settings.verifier))
+
+
+def build_drafter(registry: str, language: str, version: str, cache: str, settings: ReplicaSettings) -> Application:
+    """One published drafter; deploy it as `drafter_app_name(language)` with no route."""
+    drafter = ray_serve.deployment(Drafter).options(name="Drafter", **_model_options(settings))
+    return drafter.bind(registry, language, version, cache, settings)
+
+
+def _model_options(settings: ReplicaSettings) -> dict[str, Any]:
+    return {
+        "num_replicas": settings.num_replicas,
+        "max_ongoing_requests": settings.max_sessions,
+        # A text in progress holds a lease; shutting down waits for it.
+        "graceful_shutdown_timeout_s": 300,
+        "health_check_period_s": 2,
+        "ray_actor_options": {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+    }

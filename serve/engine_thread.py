@@ -1,0 +1,87 @@
+"""The engine's own thread: requests in, replies out, the event loop never waits for a forward pass.
+
+    event loop ──submit──▶ queue ──▶ thread: handle all, step, handle all, step … (sleeps when not busy)
+    event loop ◀──call_soon_threadsafe(replies)──┘
+
+If the thread dies, everyone waiting is told, and whoever asks later as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from common.engine.engine import Reply, Request
+from common.engine.sessions import Key
+
+Replies = Sequence[tuple[Key, Reply]]
+
+
+class SteppedEngine(Protocol):
+    """What the thread runs: `common.engine.Engine`, or something that stands in for it in tests and benchmarks."""
+
+    @property
+    def busy(self) -> bool: ...
+    def handle(self, key: Key, request: Request) -> None: ...
+    def step(self) -> Replies: ...
+    def check_integrity(self) -> None: ...
+
+
+class EngineThread:
+    """Args:
+    engine: touched by the thread only, from here on.
+    on_replies: called in the event loop with what a step answered.
+    on_death: called in the event loop, once, if the thread dies of an error.
+    """
+
+    def __init__(
+        self,
+        engine: SteppedEngine,
+        on_replies: Callable[[Replies], None],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        self._engine = engine
+        self._on_replies = on_replies
+        self._on_death = on_death
+        self._requests: queue.SimpleQueue[tuple[Key, Request] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._running = self._loop.run_in_executor(self._executor, self._run)
+        self._running.add_done_callback(self._ended)
+
+    def submit(self, key: Key, request: Request) -> None:
+        self._requests.put((key, request))
+
+    async def stop(self) -> None:
+        """Ends after the step under way; what is still pending is dropped."""
+        self._requests.put(None)
+        await asyncio.wait([self._running])
+        self._executor.shutdown(wait=False)
+
+    def _run(self) -> None:
+        while self._take():
+            replies = self._engine.step()
+            if replies:
+                self._loop.call_soon_threadsafe(self._on_replies, replies)
+            elif not self._engine.busy:
+                # Idle is when a leak can be told from work in progress.
+                self._engine.check_integrity()
+
+    def _take(self) -> bool:
+        """Hand over all requests that have come, waiting for one if there is nothing else to do; False to stop."""
+        block = not self._engine.busy
+        while block or not self._requests.empty():
+            item = self._requests.get()
+            if item is None:
+                return False
+            self._engine.handle(*item)
+            block = False
+        return True
+
+    def _ended(self, running: asyncio.Future[None]) -> None:
+        error = None if running.cancelled() else running.exception()
+        if error is not None:
+            self._on_death(error)

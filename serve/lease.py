@@ -1,0 +1,86 @@
+"""The router's hold on a replica: a lease call that stays open, and a channel on the replica's stream.
+
+`LeaseSource` is anything that grants leases: a Serve deployment in production (`handles.leases_of`), a `Replica` in
+the same process in tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from common.messages import Close, Draft, Verdict
+from common.rounds import TokenLog
+from common.types import TokenIds
+from serve.errors import ReplicaLost
+from serve.replica import LeaseGrant
+from serve.streams import Channel, StreamPool
+
+LeaseSource = Callable[[], AsyncGenerator[LeaseGrant]]
+"""Each call asks for one lease. The generator yields its grant and then stays open; closing it gives the lease up,
+its end means that the replica gave it up. Raises ReplicaLost when the replica dies."""
+
+
+class Lease:
+    """One session at one replica. Made by `take_lease`, ended by `release`."""
+
+    def __init__(
+        self,
+        grant: LeaseGrant,
+        grants: AsyncGenerator[LeaseGrant],
+        channel: Channel,
+        streams: StreamPool,
+        log: TokenLog,
+    ) -> None:
+        self.grant = grant
+        self._grants = grants
+        self._channel = channel
+        self._streams = streams
+        self._known = len(log.tokens)  # tokens of the text that the replica has been told
+        channel.send(log.open(channel.session, grant.token))
+        # The stream tells first when a process dies; only the lease tells when a whole machine does.
+        self._watch = asyncio.create_task(self._watch_lease())
+
+    async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
+        """Raises ReplicaLost or SessionRefused."""
+        reply = await self._channel.ask(log.verify(self._channel.session, draft))
+        assert isinstance(reply, Verdict)
+        return reply
+
+    async def propose(self, log: TokenLog, count: int) -> TokenIds:
+        """Tell the drafter what was committed and get a draft. Raises ReplicaLost or SessionRefused."""
+        message = log.propose(self._channel.session, self._known, count)
+        self._known = len(log.tokens)
+        reply = await self._channel.ask(message)
+        assert isinstance(reply, Draft)
+        return reply.tokens[: message.count]
+
+    async def release(self) -> None:
+        """Free the replica's slot and give the lease up."""
+        self._watch.cancel()
+        await asyncio.wait([self._watch])
+        self._channel.send(Close(session=self._channel.session))
+        self._streams.forget(self._channel)
+        await self._grants.aclose()
+
+    async def _watch_lease(self) -> None:
+        try:
+            async for _ in self._grants:
+                pass
+        except ReplicaLost as error:
+            self._channel.fail(error)
+        else:
+            self._channel.fail(ReplicaLost("the replica ended the lease"))
+
+
+async def take_lease(source: LeaseSource, streams: StreamPool, log: TokenLog) -> Lease:
+    """A lease with its session opened on the text so far. Raises ReplicaLost if no replica could be reached."""
+    grants = source()
+    try:
+        async for grant in grants:
+            channel = await streams.channel(grant.address, grant.incarnation)
+            return Lease(grant, grants, channel, streams, log)
+        raise ReplicaLost("the replica granted no lease")
+    except (ReplicaLost, asyncio.CancelledError):
+        await grants.aclose()
+        raise

@@ -1,0 +1,70 @@
+"""Server-sent events, and work that ends when its client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from serve.error_responses import error_body
+
+logger = logging.getLogger(__name__)
+
+DONE = b"data: [DONE]\n\n"
+
+T = TypeVar("T")
+
+
+def event(data: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Run `work` to its end, or cancel it as soon as the client disconnects; the task is done either way.
+
+    The request's body must have been read: whatever else comes from `receive` is a disconnection.
+    """
+    task, gone = asyncio.create_task(work), asyncio.create_task(_disconnected(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        task.cancel()
+        await asyncio.wait({task, gone})
+    return task
+
+
+class EventStream(StreamingResponse):
+    """Sends `events`; closes them whatever happens: the client goes away, sending fails, they raise.
+
+    An error after the stream began can no longer be a status: it is sent as the last event, in OpenAI's shape.
+    """
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+        self._events = events
+        super().__init__(_chain(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events):
+            task = await while_connected(receive, self.stream_response(send))
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a stream ended with an error", exc_info=error)
+            await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": False})
+
+
+async def _chain(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for data in events:
+        yield data
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

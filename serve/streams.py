@@ -1,0 +1,112 @@
+"""The router's end of the streams: one connection per replica, a channel on it per session."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+from common.messages import Close, Draft, Failure, Hello, Message, Open, Propose, Verdict, Verify
+from serve.errors import ReplicaLost, SessionRefused
+from serve.wire import Connection
+
+
+class Channel:
+    """One session on a stream: one question at a time, answered in order."""
+
+    def __init__(self, connection: Connection, session: int) -> None:
+        self.session = session
+        self._connection = connection
+        self._waiting: asyncio.Future[Verdict | Draft] | None = None
+        self._base = 0
+        self._lost: Exception | None = None
+
+    def send(self, message: Open | Close) -> None:
+        self._connection.send(message)
+
+    async def ask(self, message: Verify | Propose) -> Verdict | Draft:
+        """Send and wait for the answer to just this message; an answer to an earlier one is dropped.
+
+        Raises ReplicaLost or SessionRefused.
+        """
+        if self._lost is not None:
+            raise self._lost
+        self._base = message.base + len(message.committed if isinstance(message, Propose) else ())
+        self._waiting = asyncio.get_running_loop().create_future()
+        self._connection.send(message)
+        return await self._waiting
+
+    def deliver(self, message: Message) -> None:
+        if isinstance(message, Failure):
+            self.fail(SessionRefused(message.message))
+        elif isinstance(message, Verdict | Draft) and message.base == self._base and self._pending:
+            self._pending.set_result(message)
+
+    def fail(self, error: Exception) -> None:
+        """Whoever waits, and whoever will ask, gets `error`."""
+        self._lost = error
+        if self._pending:
+            self._pending.set_exception(error)
+
+    @property
+    def _pending(self) -> asyncio.Future[Verdict | Draft] | None:
+        return self._waiting if self._waiting is not None and not self._waiting.done() else None
+
+
+class StreamPool:
+    """Connections by replica; made when first asked for, shared by all sessions with that replica."""
+
+    def __init__(self, *, connect_timeout_s: float = 5.0) -> None:
+        self._connect_timeout_s = connect_timeout_s
+        self._streams: dict[tuple[str, str], asyncio.Task[Connection]] = {}
+        self._channels: dict[Connection, dict[int, Channel]] = {}
+        self._numbers = itertools.count(1)
+
+    async def channel(self, address: str, incarnation: str) -> Channel:
+        """A new session's channel to the replica. Raises ReplicaLost if it cannot be reached or is another."""
+        key = (address, incarnation)
+        if key not in self._streams:
+            self._streams[key] = asyncio.create_task(self._connect(address, incarnation))
+        try:
+            connection = await asyncio.shield(self._streams[key])
+        except OSError as error:
+            self._streams.pop(key, None)
+            raise ReplicaLost(f"{address}: {error}") from error
+        channel = Channel(connection, next(self._numbers))
+        self._channels[connection][channel.session] = channel
+        return channel
+
+    def forget(self, channel: Channel) -> None:
+        """The session is over; late messages for it are dropped."""
+        for channels in self._channels.values():
+            channels.pop(channel.session, None)
+
+    def close(self) -> None:
+        for connection in list(self._channels):
+            connection.close()
+
+    async def _connect(self, address: str, incarnation: str) -> Connection:
+        host, _, port = address.rpartition(":")
+        async with asyncio.timeout(self._connect_timeout_s):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Connection(Hello(), self._on_message, self._on_lost), host, int(port)
+            )
+            peer = await connection.peer
+        if peer.incarnation != incarnation:
+            connection.close()
+            raise ReplicaLost(f"{address} is now another replica")
+        self._channels[connection] = {}
+        return connection
+
+    def _on_message(self, connection: Connection, message: Message) -> None:
+        channel = self._channels[connection].get(getattr(message, "session", 0))
+        if channel is not None:
+            channel.deliver(message)
+
+    def _on_lost(self, connection: Connection, error: Exception) -> None:
+        self._streams = {k: t for k, t in self._streams.items() if not (t.done() and _result(t) is connection)}
+        for channel in self._channels.pop(connection, {}).values():
+            channel.fail(ReplicaLost(str(error)))
+
+
+def _result(task: asyncio.Task[Connection]) -> Connection | None:
+    return None if task.cancelled() or task.exception() else task.result()

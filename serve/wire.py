@@ -1,0 +1,146 @@
+"""The data plane's stream: length-prefixed msgpack frames over TCP, many sessions on one connection.
+
+    frame   [ length: 4 bytes, big-endian ][ msgpack of one Message ]
+
+Frames sent during one turn of the event loop leave in one write. What comes in is decoded into typed messages;
+anything else (a broken frame, one over the limit, another protocol version) is a ProtocolError and ends the
+connection: nothing from a socket is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from common.messages import VERSION, Hello, Message
+
+MAX_FRAME_BYTES = 8 * 2**20
+_PREFIX = 4
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+logger = logging.getLogger(__name__)
+
+
+class ProtocolError(ConnectionError):
+    """The peer does not speak this protocol."""
+
+
+def encode(message: Message) -> bytes:
+    """One frame. Raises ProtocolError if it exceeds the limit."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"frame of {len(body)} bytes exceeds {MAX_FRAME_BYTES}")
+    return len(body).to_bytes(_PREFIX, "big") + body
+
+
+class FrameDecoder:
+    """Bytes in, in any portions; messages out. Never buffers more than one frame beyond what it was given."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """Raises ProtocolError on a frame that is too large or not a message."""
+        self._buffer += data
+        messages: list[Message] = []
+        start = 0
+        while len(self._buffer) - start >= _PREFIX:
+            body = start + _PREFIX
+            length = int.from_bytes(self._buffer[start:body], "big")
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
+            if len(self._buffer) < body + length:
+                break
+            messages.append(self._decode(self._buffer[body : body + length]))
+            start = body + length
+        del self._buffer[:start]
+        return messages
+
+    @staticmethod
+    def _decode(body: bytes | bytearray) -> Message:
+        try:
+            return _decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"not a message: {error}") from error
+
+
+class Connection(asyncio.Protocol):
+    """One end of a stream.
+
+    Args:
+        greeting: sent at once; the peer's Hello must come first and have the same version.
+        on_message: called for every message after the peer's Hello.
+        on_lost: called once when the connection is gone, with the reason.
+    """
+
+    def __init__(
+        self,
+        greeting: Hello,
+        on_message: Callable[[Connection, Message], None],
+        on_lost: Callable[[Connection, Exception], None],
+    ) -> None:
+        self._greeting = greeting
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._decoder = FrameDecoder()
+        self._outgoing: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self.peer: asyncio.Future[Hello] = self._loop.create_future()
+        """Resolves to the peer's Hello."""
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it leaves at the end of this turn of the event loop."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(encode(message))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.send(self._greeting)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self._decoder.feed(data):
+                self._receive(message)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        error = self._error or exc or ConnectionResetError("the peer closed the stream")
+        if not self.peer.done():
+            self.peer.set_exception(error)
+            self.peer.exception()  # whoever waits sees it; nobody waiting is no error
+        self._on_lost(self, error)
+
+    def _receive(self, message: Message) -> None:
+        if self.peer.done():
+            self._on_message(self, message)
+        elif not isinstance(message, Hello):
+            raise ProtocolError(f"expected Hello, got {type(message).__name__}")
+        elif message.version != VERSION:
+            raise ProtocolError(f"the peer speaks protocol version {message.version}, this is {VERSION}")
+        else:
+            self.peer.set_result(message)
+
+    def _fail(self, error: ProtocolError) -> None:
+        logger.warning("stream closed: %s", error)
+        self._error = error
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._outgoing:
+            self._transport.write(b"".join(self._outgoing))
+        self._outgoing.clear()

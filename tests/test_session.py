@@ -1,0 +1,270 @@
+"""A request's rounds over real streams and real engines, in one process: and what happens when parts fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+
+import msgspec
+import pytest
+import tiny
+from torch import Tensor
+
+from common.engine import reference
+from common.engine.drafting import Drafting
+from common.engine.engine import Engine, Reply, Request
+from common.engine.runner import ModelRunner
+from common.engine.sessions import Key, Session
+from common.messages import Draft, Open, Propose, Verify
+from common.models import Fingerprint
+from common.types import GenerationRequest, SamplingParams, TokenIds
+from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
+from serve.lease import LeaseSource
+from serve.replica import LeaseGrant, Replica
+from serve.session import RemoteDrafter, RemoteVerifier, generate
+from serve.streams import StreamPool
+
+FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
+REQUEST = tiny.requests(1, temperature=1.0, max_tokens=30)[0]
+
+
+@cache
+def expected(request: GenerationRequest = REQUEST) -> TokenIds:
+    return reference.generate_plain(reference.logits_of(tiny.model()), request)
+
+
+def drafting_engine(role: Drafting | None = None) -> Engine:
+    return Engine(ModelRunner(tiny.perturbed(tiny.model(), 0.05), kv_tokens=1024), role or Drafting())
+
+
+@asynccontextmanager
+async def replica(engine: object, name: str = "r") -> AsyncIterator[Replica]:
+    made = Replica(lambda: engine, name=name, fingerprint=FINGERPRINT)  # type: ignore[arg-type, return-value]
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@asynccontextmanager
+async def streams() -> AsyncIterator[StreamPool]:
+    pool = StreamPool()
+    yield pool
+    pool.close()
+
+
+async def write(
+    pool: StreamPool, verifier: LeaseSource, drafter: LeaseSource | None = None, request: GenerationRequest = REQUEST
+) -> tuple[TokenIds, list[str | None]]:
+    """The text, and the drafter at work in each round."""
+    tokens: list[int] = []
+    drafters: list[str | None] = []
+    proposer = RemoteDrafter(drafter, pool, draft_length=3, deadline_s=0.5)
+    async for progress in generate(request, RemoteVerifier(verifier, pool, backoff_s=0), proposer):
+        tokens += progress.tokens
+        drafters.append(progress.drafter)
+    return tuple(tokens), drafters
+
+
+async def test_text_over_the_wire_equals_the_reference() -> None:
+    target, drafter = tiny.verifier(tiny.model()), drafting_engine()
+    async with streams() as pool, replica(target) as verifiers, replica(drafter, "de/v1") as drafters:
+        text, at_work = await write(pool, verifiers.lease, drafters.lease)
+        assert text == expected()
+        assert "de/v1" in at_work and len(at_work) < len(text)
+        assert verifiers.num_leases == drafters.num_leases == 0
+    target.check_integrity()
+    assert target.num_sessions == drafter.num_sessions == 0
+
+
+async def test_many_texts_at_once_equal_the_reference() -> None:
+    requests = tiny.requests(12, temperature=1.0)
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model(), kv_tokens=256)) as verifiers,  # fewer than fit at once
+        replica(drafting_engine()) as drafters,
+    ):
+        texts = await asyncio.gather(*(write(pool, verifiers.lease, drafters.lease, r) for r in requests))
+    assert [text for text, _ in texts] == [expected(r) for r in requests]
+
+
+async def test_without_a_drafter_the_text_is_decoded_plainly() -> None:
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        text, at_work = await write(pool, verifiers.lease)
+    assert text == expected() and set(at_work) == {None} and len(at_work) == len(text)
+
+
+async def test_a_drafter_that_is_never_granted_is_not_waited_for() -> None:
+    async def never() -> AsyncGenerator[LeaseGrant]:
+        await asyncio.Event().wait()
+        yield  # type: ignore[misc]
+
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        text, at_work = await write(pool, verifiers.lease, never)
+    assert text == expected() and set(at_work) == {None}
+
+
+class _Hanging:
+    """An engine that takes requests and never answers."""
+
+    busy = False
+
+    def handle(self, key: Key, request: Request) -> None: ...
+    def step(self) -> Sequence[tuple[Key, Reply]]:
+        return []
+
+    def check_integrity(self) -> None: ...
+
+
+class _Dying(_Hanging):
+    """An engine whose thread dies at the first proposal."""
+
+    def handle(self, key: Key, request: Request) -> None:
+        if isinstance(request, Propose | Verify):
+            raise MemoryError("out of memory, says the test")
+
+
+class _Lying(_Hanging):
+    """Answers with drafts about another position, then with a malformed one."""
+
+    def __init__(self) -> None:
+        self._replies: list[tuple[Key, Reply]] = []
+
+    def handle(self, key: Key, request: Request) -> None:
+        if isinstance(request, Propose):
+            base = request.base + len(request.committed)
+            self._replies += [
+                (key, Draft(session=request.session, base=base - 1, tokens=(3, 3, 3))),
+                (key, Draft(session=request.session, base=base, tokens=(-1, 10**6, 5, 5, 5, 5, 5, 5))),
+            ]
+
+    @property
+    def busy(self) -> bool:  # type: ignore[override]
+        return bool(self._replies)
+
+    def step(self) -> Sequence[tuple[Key, Reply]]:
+        replies, self._replies = self._replies, []
+        return replies
+
+
+@pytest.mark.parametrize("engine", [_Hanging, _Dying, _Lying])
+async def test_a_broken_drafter_costs_rounds_but_never_the_text(engine: type) -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifiers,
+        replica(engine()) as drafters,
+    ):
+        text, _ = await write(pool, verifiers.lease, drafters.lease)
+        assert text == expected()
+        assert drafters.num_leases == 0
+
+
+async def test_an_engine_that_dies_fails_everyone_waiting_and_says_so() -> None:
+    async with streams() as pool, replica(_Dying()) as verifiers:
+        with pytest.raises(ServiceUnavailable, match="no verifier"):
+            await write(pool, verifiers.lease)
+        with pytest.raises(ReplicaLost, match="out of memory, says the test"):
+            verifiers.check_health()
+
+
+class _SlowDrafting(Drafting):
+    """Lets the test act after so many drafted tokens."""
+
+    def __init__(self, after: int, act: object) -> None:
+        self._left, self._act = after, act
+
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list:
+        self._left -= 1
+        if self._left == 0:
+            self._act()  # type: ignore[operator]
+        return super().advance(sessions, logits)
+
+
+async def test_a_drafter_that_dies_midway_is_replaced_and_the_text_is_unchanged() -> None:
+    def die() -> None:
+        raise MemoryError("dies midway")
+
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifiers,
+        replica(drafting_engine(_SlowDrafting(5, die)), "de/v1") as first,
+        replica(drafting_engine(), "de/v2") as second,
+    ):
+        sources = iter([first.lease, second.lease])
+        text, at_work = await write(pool, verifiers.lease, lambda: next(sources)())
+    assert text == expected()
+    assert at_work.index("de/v2") > at_work.index("de/v1")
+
+
+async def test_a_verifier_that_is_lost_is_replaced_and_the_text_is_unchanged() -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as first,
+        replica(tiny.verifier(tiny.model())) as second,
+        replica(drafting_engine()) as drafters,
+    ):
+        sources = iter([first.lease, second.lease])
+        tokens: list[int] = []
+        verifier = RemoteVerifier(lambda: next(sources)(), pool, backoff_s=0)
+        rounds = generate(REQUEST, verifier, RemoteDrafter(drafters.lease, pool, draft_length=2))
+        async for progress in rounds:
+            tokens += progress.tokens
+            if first.num_leases and len(tokens) > 8:
+                await first.stop()
+        assert tuple(tokens) == expected()
+        assert second.num_leases == 0
+
+
+async def test_no_verifier_at_all_is_service_unavailable() -> None:
+    async def dead() -> AsyncGenerator[LeaseGrant]:
+        raise ReplicaLost("killed")
+        yield
+
+    async with streams() as pool:
+        with pytest.raises(ServiceUnavailable):
+            await write(pool, dead)
+
+
+async def test_leaving_midway_frees_both_slots() -> None:
+    target, drafter = tiny.verifier(tiny.model()), drafting_engine()
+    async with streams() as pool, replica(target) as verifiers, replica(drafter) as drafters:
+        rounds = generate(
+            REQUEST, RemoteVerifier(verifiers.lease, pool), RemoteDrafter(drafters.lease, pool, draft_length=2)
+        )
+        for _ in range(5):
+            await anext(rounds)
+        await rounds.aclose()  # type: ignore[attr-defined]
+        while verifiers.num_leases or drafters.num_leases:
+            await asyncio.sleep(0)
+    assert target.num_sessions == drafter.num_sessions == 0
+
+
+async def test_a_frame_without_the_leases_token_is_refused() -> None:
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        grants = verifiers.lease()
+        grant = await anext(grants)
+        for token in ("", "guessed", grant.token):
+            channel = await pool.channel(grant.address, grant.incarnation)
+            request = Open(session=channel.session, token=token, prompt=(1,), max_length=9, sampling=SamplingParams())
+            channel.send(request)
+            asking = channel.ask(Verify(session=channel.session, base=1))
+            if token == grant.token:
+                assert (await asking).base == 1
+            else:
+                with pytest.raises(SessionRefused, match="token"):
+                    await asking
+        stolen = await pool.channel(grant.address, grant.incarnation)
+        stolen.send(msgspec.structs.replace(request, session=stolen.session))
+        with pytest.raises(SessionRefused, match="used"):
+            await stolen.ask(Verify(session=stolen.session, base=1))
+        await grants.aclose()
+
+
+async def test_another_incarnation_on_the_same_address_is_not_mistaken_for_the_replica() -> None:
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        grants = verifiers.lease()
+        grant = await anext(grants)
+        with pytest.raises(ReplicaLost, match="another replica"):
+            await pool.channel(grant.address, "somebody else")
+        await grants.aclose()

@@ -1,0 +1,165 @@
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+import torch
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from train.job import LoopSettings, TrainingJob
+from train.packing import Document, pack
+from train.trainer import Progress, Resources, TrainingFailure, fit, fit_all
+
+SETTINGS = LoopSettings(
+    steps=300,
+    rows_per_step=8,
+    micro_rows=2,
+    row_length=32,
+    learning_rate=1e-2,
+    checkpoint_every=10,
+    log_every=1,
+)
+SHAPE = LlamaConfig(
+    vocab_size=64,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=64,
+    attention_dropout=0.1,
+)
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tiny models, `init` and `tied`, and `data`: documents that count upwards."""
+    folder = tmp_path_factory.mktemp("inputs")
+    for name, tied in (("init", False), ("tied", True)):
+        torch.manual_seed(0)
+        SHAPE.tie_word_embeddings = tied
+        LlamaForCausalLM(SHAPE).save_pretrained(folder / name)
+    (folder / "init" / "tokenizer.json").write_text("{}")
+    random = np.random.default_rng(0)
+    spans = zip(random.integers(0, 64, 200), random.integers(5, 20, 200), strict=True)
+    documents = [Document((np.arange(start, start + length) % 64).tolist()) for start, length in spans]
+    pack(documents, SETTINGS.row_length, seed=0).save(folder / "data")
+    return folder
+
+
+def make_job(inputs: Path, output: Path, init: str = "init", **changes: Any) -> TrainingJob:
+    return TrainingJob(
+        name=output.name,
+        init=str(inputs / init),
+        data=str(inputs / "data"),
+        output=str(output),
+        settings=msgspec.structs.replace(SETTINGS, **changes),
+    )
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def log_lines(output: Path) -> list[Progress]:
+    return [msgspec.json.decode(line, type=Progress) for line in Path(f"{output}.jsonl").read_bytes().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: None, inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model of a two-worker run; beside it, as ``model-<rank>.safetensors``, what each worker's model became."""
+    output = tmp_path_factory.mktemp("undisturbed") / "model"
+    job = make_job(inputs, output)
+
+    def train_and_keep(config: dict[str, Any]) -> None:
+        import train.loop as loop
+
+        export = loop.export
+
+        def keep(model: Any, job: TrainingJob, rank: int) -> None:
+            copies = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+            save_file(copies, f"{output}-{rank}.safetensors")
+            export(model, job, rank)
+
+        loop.export = keep
+        loop.train_loop(config)
+
+    TorchTrainer(
+        train_and_keep,
+        train_loop_config={"job": msgspec.to_builtins(job)},
+        scaling_config=ScalingConfig(num_workers=2),
+        run_config=RunConfig(name="undisturbed", storage_path=str(output.parent / "storage")),
+    ).fit()
+    return output
+
+
+def test_two_workers_learn_and_end_with_the_same_weights(undisturbed: Path, inputs: Path) -> None:
+    losses = [line.loss for line in log_lines(undisturbed)]
+    assert len(losses) == SETTINGS.steps
+    assert losses[0] > 0.9 * math.log(64) and losses[-1] < 0.5 * losses[0]
+    one, other = (load_file(f"{undisturbed}-{rank}.safetensors") for rank in (0, 1))
+    assert same(one, other) and same(one, weights(undisturbed))
+    assert not same(one, weights(inputs / "init"))
+
+
+def test_the_trained_model_is_a_plain_folder_with_its_tokenizer(undisturbed: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(undisturbed)
+    counted = model.generate(torch.tensor([[3, 4, 5, 6]]), max_new_tokens=4, do_sample=False)
+    assert counted[0].tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
+    assert (undisturbed / "tokenizer.json").exists()
+    assert not [path.name for path in undisturbed.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_killed_worker_changes_nothing_in_the_result(undisturbed: Path, inputs: Path, tmp_path: Path) -> None:
+    killed: list[int] = []
+
+    def kill_a_worker(language: str, progress: Progress) -> None:
+        if not killed and progress.step > SETTINGS.checkpoint_every:
+            killed.append(progress.step)
+            os.kill(training_workers()[-1], signal.SIGKILL)
+
+    job = make_job(inputs, tmp_path / "killed")
+    outcomes = fit_all({"de": job}, Resources(workers=2, storage=str(tmp_path / "storage")), kill_a_worker)
+    assert killed and killed[0] < SETTINGS.steps, "the run ended before it could be disturbed"
+    assert isinstance(outcomes["de"], Progress)
+    assert same(weights(tmp_path / "killed"), weights(undisturbed))
+    disturbed, reference = log_lines(tmp_path / "killed"), log_lines(undisturbed)
+    assert [(line.step, line.loss) for line in disturbed] == [(line.step, line.loss) for line in reference]
+
+
+def training_workers() -> list[int]:
+    """Processes of this session's Ray that train at the moment."""
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
+
+
+def test_a_language_that_fails_leaves_the_others_alone(ray_cluster: None, inputs: Path, tmp_path: Path) -> None:
+    jobs = {
+        "de": make_job(inputs, tmp_path / "de", init="tied", steps=20, zero_stage=3, checkpoint_every=0),
+        "fr": make_job(inputs, tmp_path / "fr", steps=20, learning_rate=1e30, clip=1e30),
+        "ja": make_job(inputs, tmp_path / "ja", init="missing"),
+    }
+    seen: dict[str, Progress] = {}
+    resources = Resources(storage=str(tmp_path / "storage"), max_failures=0)
+    outcomes = fit_all(jobs, resources, seen.__setitem__)
+    german, french, japanese = outcomes["de"], outcomes["fr"], outcomes["ja"]
+    assert isinstance(german, Progress) and german.step == 20 and seen["de"] == german
+    assert not same(weights(tmp_path / "de"), weights(inputs / "tied"))
+    assert isinstance(french, TrainingFailure) and "step 2: loss nan" in french.message
+    assert isinstance(japanese, TrainingFailure) and "config.json: no such file" in japanese.message
+    assert not (tmp_path / "fr").exists()
+    with pytest.raises(ValueError, match=r"ja: .*config\.json: no such file"):
+        fit(jobs["ja"], resources)

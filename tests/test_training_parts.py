@@ -1,0 +1,144 @@
+"""What the training loop is made of, without Ray."""
+
+import math
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from train.job import LoopSettings, TrainingJob
+from train.loop import PackedLanguageModel, learning_rate, load_model
+from train.packing import Document, pack
+from train.progress import ProgressLog, read_progress
+from train.sampler import RowSampler
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
+}
+SETTINGS = LoopSettings(steps=100, rows_per_step=4, learning_rate=0.5, row_length=16)
+
+
+def save(model: PreTrainedModel, folder: Path) -> str:
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def make_job(folder: Path, tokens: list[int], settings: LoopSettings = SETTINGS) -> TrainingJob:
+    init = save(LlamaForCausalLM(LlamaConfig(**SHAPE)), folder / "init")
+    pack([Document(tokens)], 16, seed=0).save(folder / "data")
+    return TrainingJob(name="run", init=init, data=str(folder / "data"), output=str(folder / "out"), settings=settings)
+
+
+@given(st.integers(1, 20), st.integers(1, 10), st.integers(0, 3))
+def test_every_epoch_takes_every_row_once(rows: int, rows_per_step: int, seed: int) -> None:
+    sampler = RowSampler(rows, rows_per_step, seed)
+    taken = np.concatenate([sampler.step(step) for step in range(3 * rows)])
+    assert taken.shape == (3 * rows * rows_per_step,)
+    for epoch in taken.reshape(-1, rows):
+        assert sorted(epoch.tolist()) == list(range(rows))
+
+
+def test_the_rows_of_a_step_do_not_depend_on_the_steps_before() -> None:
+    orders = [RowSampler(100, 7, seed=1).step(50).tolist() for _ in range(2)]
+    assert orders[0] == orders[1] != RowSampler(100, 7, seed=2).step(50).tolist()
+    sampler = RowSampler(100, 100, seed=1)
+    assert sampler.step(0).tolist() != sampler.step(1).tolist()
+
+
+def test_the_learning_rate_rises_then_falls_on_a_cosine_to_zero() -> None:
+    settings = msgspec.structs.replace(SETTINGS, warmup_share=0.2)
+    rates = [learning_rate(step, settings) for step in range(101)]
+    assert rates[0] == pytest.approx(0.5 / 20)
+    assert rates[20] == max(rates) == 0.5
+    assert rates[60] == pytest.approx(0.25)
+    assert rates[100] == pytest.approx(0, abs=1e-12)
+    assert learning_rate(0, msgspec.structs.replace(SETTINGS, warmup_share=0)) == 0.5
+
+
+def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
+    documents = [Document([1, 2, 3, 4, 5], loss_from=3), Document([6, 7, 8]), Document([9, 10], loss_from=1)]
+    packed = pack(documents, 12, seed=0)
+    names = ("input_ids", "position_ids", "labels")
+    loss = PackedLanguageModel(model)(**{name: torch.from_numpy(getattr(packed, name)).long() for name in names})
+    expected = 0.0
+    for document in documents:
+        ids = torch.tensor([document.tokens])
+        first = max(1, document.loss_from)
+        log_p = model(input_ids=ids).logits[0, first - 1 : -1].log_softmax(-1)
+        expected -= log_p.gather(-1, ids[0, first:, None]).sum().item()
+    assert loss.item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
+    folder = save(GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=8.0)), tmp_path / "granite")
+    with pytest.raises(ValueError, match="granite: its output layer is more than a projection"):
+        load_model(folder)
+    assert load_model(save(LlamaForCausalLM(LlamaConfig(**SHAPE)), tmp_path / "llama")).training
+
+
+@pytest.mark.parametrize(
+    ("settings", "tokens", "workers", "message"),
+    [
+        (SETTINGS, [1, 64], 1, "data: token id 64, but .*init has a vocabulary of 64"),
+        (SETTINGS, [1, 2], 3, "rows_per_step is 4, must be a multiple of the 3 workers"),
+        (msgspec.structs.replace(SETTINGS, row_length=8), [1, 2], 1, "data: rows of 16 tokens, but row_length is 8"),
+    ],
+)
+def test_a_job_that_cannot_run_says_why_before_it_starts(
+    tmp_path: Path, settings: LoopSettings, tokens: list[int], workers: int, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_job(tmp_path, tokens, settings).check(workers)
+
+
+def test_rows_longer_than_the_context_are_refused(tmp_path: Path) -> None:
+    job = make_job(tmp_path, [1, 2], msgspec.structs.replace(SETTINGS, row_length=64))
+    pack([Document([1, 2])], 64, seed=0).save(Path(job.data))
+    with pytest.raises(ValueError, match="init: context of 32 tokens is shorter than row_length 64"):
+        job.check(1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"steps": 0}, {"zero_stage": 4}, {"learning_rate": 0.0}, {"warmup_share": 1.0}, {"micro_rows": 0}]
+)
+def test_settings_out_of_range_are_named(change: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        LoopSettings(**{"steps": 1, "rows_per_step": 1, "learning_rate": 1.0, **change})
+
+
+@given(st.integers(1, 64), st.integers(1, 9), st.integers(1, 4))
+def test_a_worker_takes_exactly_its_share_in_micro_batches(share: int, micro_rows: int, workers: int) -> None:
+    settings = LoopSettings(steps=1, rows_per_step=share * workers, learning_rate=1.0, micro_rows=micro_rows)
+    rows, times = settings.micro_batches(workers)
+    assert rows * times == share and rows <= micro_rows
+
+
+def test_the_log_is_cut_where_a_run_resumes_and_unfinished_lines_are_not_read(tmp_path: Path) -> None:
+    output = str(tmp_path / "model")
+    assert read_progress(output) is None
+    log = ProgressLog(output, 10, 100, resumed_step=0)
+    for step in (1, 2, 3):
+        log.write(step, 4.0, learning_rate=0.1, gradient_norm=1.0)
+    resumed = ProgressLog(output, 10, 100, resumed_step=2)
+    newest = read_progress(output)
+    assert newest is not None and (newest.step, newest.steps, newest.loss) == (2, 10, 4.0)
+    line = resumed.write(3, 5.0, learning_rate=0.1, gradient_norm=1.0)
+    with open(f"{output}.jsonl", "ab") as file:
+        file.write(b'{"step": 4')
+    assert read_progress(output) == line
+    assert math.isfinite(line.tokens_per_second)
+    ProgressLog(output, 10, 100, resumed_step=0)
+    assert read_progress(output) is None
