@@ -65,7 +65,9 @@ class TokenLog:
         kept = self._until_end((*draft[: verdict.accepted], verdict.next_token))
         self.tokens.extend(kept)
         accepted = min(verdict.accepted, len(kept))
-        self.stats = self.stats.plus(drafted=len(draft), accepted=accepted, output=len(kept))
+        self.stats += SpeculationStats(
+            rounds=1, drafted_tokens=len(draft), accepted_tokens=accepted, output_tokens=len(kept)
+        )
         return Progress(tokens=kept, stats=self.stats, drafter=drafter, finish_reason=self.finish_reason)
 
     def _until_end(self, tokens: TokenIds) -> TokenIds:

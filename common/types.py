@@ -79,13 +79,12 @@ class SpeculationStats(msgspec.Struct, frozen=True, kw_only=True):
     accepted_tokens: int = 0
     output_tokens: int = 0
 
-    def plus(self, *, drafted: int, accepted: int, output: int) -> SpeculationStats:
-        """The statistics after one more round."""
+    def __add__(self, other: SpeculationStats) -> SpeculationStats:
         return SpeculationStats(
-            rounds=self.rounds + 1,
-            drafted_tokens=self.drafted_tokens + drafted,
-            accepted_tokens=self.accepted_tokens + accepted,
-            output_tokens=self.output_tokens + output,
+            rounds=self.rounds + other.rounds,
+            drafted_tokens=self.drafted_tokens + other.drafted_tokens,
+            accepted_tokens=self.accepted_tokens + other.accepted_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
         )
 
     @property

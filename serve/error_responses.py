@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serve.errors import INVALID, ServiceError
+from serve.errors import INVALID, InvalidRequest, ServiceError
 
 
 def error_body(error: BaseException) -> dict[str, Any]:
@@ -54,24 +54,32 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        message = f"the body is not valid JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
-        return JSONResponse(_body(message, INVALID, None, "invalid_json"), 400)
+    problems = error.errors()
+    if problems[0]["type"] == "json_invalid":
+        place = f"{problems[0]['ctx']['error']} at character {problems[0]['loc'][-1]}"
+        return _refusal(f"the body is not valid JSON: {place}", None)
     if not isinstance(error.body, Mapping):
-        message = "expected a JSON object in the body, with the header Content-Type: application/json"
-        return JSONResponse(_body(message, INVALID, None, None), 400)
-    param = _field(first["loc"][1:], error.body)
-    message = first["msg"].removeprefix("Value error, ")
-    return JSONResponse(_body(f"{param}: {message}" if param else message, INVALID, param, None), 400)
+        return _refusal("expected a JSON object, with the header Content-Type: application/json", None)
+    # Where several types are allowed, the one that was meant is the one that fits furthest into the value.
+    problem = max(problems, key=lambda found: len(_path(found, error.body)))
+    field = "".join(_path(problem, error.body)).removeprefix(".")
+    unknown = problem["type"] == "extra_forbidden"
+    message = "unknown field" if unknown else problem["msg"].removeprefix("Value error, ")
+    return _refusal(f"{field}: {message}" if field else message, field or None)
 
 
-def _field(location: Sequence[str | int], body: Any) -> str | None:
-    """The path to the value that is wrong: pydantic's location without the names of the types it tried."""
-    path = ""
-    for part in location:
+def _refusal(message: str, field: str | None) -> JSONResponse:
+    return JSONResponse(error_body(InvalidRequest(message, field)), InvalidRequest.status)
+
+
+def _path(problem: Mapping[str, Any], body: Any) -> list[str]:
+    """The way to the value that is wrong: pydantic's location without the names of the types it tried."""
+    path = []
+    for part in problem["loc"][1:]:
         if isinstance(part, int) and isinstance(body, list) and part < len(body):
-            path, body = f"{path}[{part}]", body[part]
-        elif isinstance(body, Mapping) and (part in body or part == location[-1]):
-            path, body = f"{path}.{part}", body.get(part)
-    return path.removeprefix(".") or None
+            path.append(f"[{part}]")
+            body = body[part]
+        elif isinstance(body, Mapping) and (part in body or problem["type"] == "missing"):
+            path.append(f".{part}")
+            body = body.get(part)
+    return path

@@ -80,5 +80,8 @@ class ReplicaLost(ConnectionError):
     """A replica, or the way to it, is gone. Never reaches clients: a session goes on at another replica."""
 
 
-class SessionRefused(RuntimeError):
+class SessionRefused(ServiceError):
     """A replica is there but will not go on with the session; the message is the replica's."""
+
+    status = 503
+    code = "session_refused"

@@ -49,15 +49,18 @@ class ModelReplica:
 class Verifier(ModelReplica):
     """Runs the target."""
 
-    async def __init__(self, target: str, name: str, settings: ReplicaSettings) -> None:
+    # Ray awaits an asynchronous constructor; type checkers do not know.
+    async def __init__(self, target: str, name: str, settings: ReplicaSettings) -> None:  # type: ignore[misc]
         await self._start(target, name, Verification(), settings)
 
 
 class Drafter(ModelReplica):
     """Runs one language's published drafter."""
 
-    async def __init__(self, registry: str, language: str, version: str, cache: str, settings: ReplicaSettings) -> None:
+    async def __init__(  # type: ignore[misc]
+        self, registry: str, language: str, version: str, cache: str, settings: ReplicaSettings
+    ) -> None:
         published = Registry(registry)
         manifest = published.manifest(language, version)
-        folder = published.fetch(manifest, Path(cache) / language / version)
+        folder = published.fetch(manifest, Path(cache))
         await self._start(folder, f"{language}/{version}", Drafting(), settings)

@@ -6,9 +6,19 @@ a field that OpenAI does not have, the request is refused by name: nothing is si
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from common.languages import language_name
 
@@ -19,7 +29,7 @@ MAX_STOP_LENGTH = 256
 def _only(neutral: object) -> AfterValidator:
     def check(value: object) -> object:
         if value != neutral:
-            raise ValueError(f"not supported yet: only {neutral!r} is accepted")
+            raise ValueError(f"not supported yet: only {json.dumps(neutral)} is accepted")
         return value
 
     return AfterValidator(check)
@@ -30,13 +40,26 @@ def _known_language(code: str) -> str:
     return code
 
 
-def _stop_strings(stop: str | list[str]) -> tuple[str, ...]:
-    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+def _encodable(text: str) -> str:
+    """JSON can write half a surrogate pair, which is no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"not valid Unicode at character {error.start}") from None
+    return text
+
+
+def _stop_strings(stop: object) -> tuple[object, ...]:
+    strings = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(strings, list | tuple):
+        raise ValueError("expected a string or a list of strings")
     if len(strings) > MAX_STOP_STRINGS:
         raise ValueError(f"at most {MAX_STOP_STRINGS} stop strings are accepted, not {len(strings)}")
-    if not all(0 < len(string) <= MAX_STOP_LENGTH for string in strings):
-        raise ValueError(f"a stop string has between 1 and {MAX_STOP_LENGTH} characters")
-    return strings
+    return tuple(strings)
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH), AfterValidator(_encodable)]
 
 
 class _Strict(BaseModel):
@@ -65,7 +88,7 @@ class _Generation(_Strict):
     top_k: Annotated[int, Field(ge=0)] = 0
     """0 keeps all tokens."""
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[str | list[str], AfterValidator(_stop_strings)] = Field(default=(), validate_default=False)
+    stop: Annotated[tuple[StopString, ...], BeforeValidator(_stop_strings, json_schema_input_type=str | list[str])] = ()
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
@@ -80,15 +103,12 @@ class _Generation(_Strict):
     frequency_penalty: Annotated[float, _only(0)] = 0
     logit_bias: Annotated[dict[str, float], _only({})] = {}
 
-    @model_validator(mode="after")
-    def _options_need_a_stream(self) -> _Generation:
-        if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options is only accepted together with stream: true")
-        return self
-
-    @property
-    def stop_strings(self) -> tuple[str, ...]:
-        return self.stop  # type: ignore[return-value]
+    @field_validator("stream_options")
+    @classmethod
+    def _needs_a_stream(cls, options: StreamOptions | None, info: ValidationInfo) -> StreamOptions | None:
+        if not info.data.get("stream"):
+            raise ValueError("only accepted together with stream: true")
+        return options
 
     @property
     def include_usage(self) -> bool:
@@ -98,9 +118,9 @@ class _Generation(_Strict):
 class CompletionRequest(_Generation):
     """`POST /v1/completions`."""
 
-    prompt: str | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    prompt: Text | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Text or token ids."""
-    logprobs: Annotated[int, AfterValidator(_only(None).func)] | None = None
+    logprobs: Annotated[int, _only(None)] | None = None
     best_of: Annotated[int, _only(1)] = 1
     echo: Annotated[bool, _only(False)] = False
     suffix: Annotated[str, _only("")] = ""
@@ -108,12 +128,12 @@ class CompletionRequest(_Generation):
 
 class TextPart(_Strict):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class Message(_Strict):
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
     name: str | None = None
 
     @property
@@ -142,12 +162,12 @@ class ChatCompletionRequest(_Generation):
     response_format: Annotated[dict[str, Any], _only({"type": "text"})] = {"type": "text"}
     store: Annotated[bool, _only(False)] = False
 
-    @model_validator(mode="after")
-    def _one_limit(self) -> ChatCompletionRequest:
-        both = self.max_tokens is not None and self.max_completion_tokens is not None
-        if both and self.max_tokens != self.max_completion_tokens:
-            raise ValueError("max_tokens and max_completion_tokens contradict each other")
-        return self
+    @field_validator("max_completion_tokens")
+    @classmethod
+    def _one_limit(cls, limit: int | None, info: ValidationInfo) -> int | None:
+        if info.data.get("max_tokens") not in (None, limit):
+            raise ValueError("contradicts max_tokens, its older name")
+        return limit
 
     @property
     def limit(self) -> int | None:

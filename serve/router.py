@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from fastapi import FastAPI
 from ray import serve as ray_serve
@@ -47,7 +47,7 @@ class Service:
     def healthy(self) -> bool:
         return True
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[Progress]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         drafter = RemoteDrafter(
             await self._directory.source(request.language),
             self._streams,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from common.messages import Verdict
 from common.rounds import TokenLog
@@ -37,13 +37,23 @@ class RemoteVerifier:
         self._backoff_s = backoff_s
         self._lease: Lease | None = None
 
+    async def start(self, log: TokenLog) -> None:
+        """Take the first lease. Raises ServiceOverloaded when none is free, ServiceUnavailable when none is there."""
+        await self._retrying(log, None)
+
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
         """Raises ServiceUnavailable when no verifier can be had, SessionRefused if the target will not go on."""
+        verdict = await self._retrying(log, draft)
+        assert verdict is not None
+        return verdict
+
+    async def _retrying(self, log: TokenLog, draft: TokenIds | None) -> Verdict | None:
+        """Hold a lease, and verify `draft` if there is one."""
         for attempt in range(self._attempts):
             try:
                 if self._lease is None:
                     self._lease = await take_lease(self._source, self._streams, log)
-                return await self._lease.verify(log, draft)
+                return None if draft is None else await self._lease.verify(log, draft)
             except ReplicaLost as error:
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 await self.close()
@@ -130,7 +140,7 @@ class RemoteDrafter:
 
 async def generate(
     request: GenerationRequest, verifier: RemoteVerifier, drafter: RemoteDrafter
-) -> AsyncIterator[Progress]:
+) -> AsyncGenerator[Progress]:
     """The rounds of one text. Whatever ends it, both leases are given up.
 
     Raises ServiceUnavailable or SessionRefused.
@@ -140,6 +150,7 @@ async def generate(
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(verifier.close)
         stack.push_async_callback(drafter.close)
+        await verifier.start(log)  # by then the drafter's lease has mostly come as well
         while log.finish_reason is None:
             draft = await drafter.draft(log)
             verdict = await verifier.verify(log, draft)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from common.settings import Settings
 
 
-class ReplicaSettings(Settings):
+class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """One kind of model replica."""
 
     num_replicas: int = 1
@@ -21,7 +21,7 @@ class ReplicaSettings(Settings):
     """Texts in progress at the same time at one replica."""
 
 
-class ServeSettings(Settings):
+class ServeSettings(Settings, frozen=True, kw_only=True):
     """How the trained models are served."""
 
     model_name: str = "polydraft"

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from serve.error_responses import error_body
 
@@ -52,9 +53,9 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._events):
-            task = await while_connected(receive, self.stream_response(send))
+            task = await while_connected(receive, self.stream_response(_raising_disconnect(send)))
         error = None if task.cancelled() else task.exception()
-        if error is not None:
+        if error is not None and not isinstance(error, ClientDisconnect):
             logger.error("a stream ended with an error", exc_info=error)
             await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": False})
 
@@ -63,6 +64,18 @@ async def _chain(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[by
     yield first
     async for data in events:
         yield data
+
+
+def _raising_disconnect(send: Send) -> Send:
+    """Tells a client that is gone from an error of the events."""
+
+    async def sending(message: Message) -> None:
+        try:
+            await send(message)
+        except OSError as error:
+            raise ClientDisconnect from error
+
+    return sending
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -104,9 +104,8 @@ class IncrementalText:
         pending = len(self._window) - self._shown
         if text.endswith(REPLACEMENT) and pending < MAX_PENDING and not final:
             return ""
-        if len(text) > len(before):
-            self._window = self._window[self._shown :]
-            self._shown = len(self._window)
+        self._window = self._window[self._shown :]
+        self._shown = len(self._window)
         return text[len(before) :]
 
     def _release(self, text: str) -> str:

@@ -33,6 +33,11 @@ def test_an_english_frame_does_not_hide_the_language(identifier: LanguageIdentif
         assert identifier.identify(text) == code, text
 
 
+def test_a_long_frame_does_not_hide_a_short_question(identifier: LanguageIdentifier) -> None:
+    frame = "You are a careful translator who answers in fluent English and never adds remarks. Translate: "
+    assert identifier.identify(frame + "Hat Tom gelächelt?") == "de"
+
+
 @pytest.mark.parametrize("code", ["ja", "ru", "zh"])
 def test_another_script_needs_no_punctuation_around_it(identifier: LanguageIdentifier, code: str) -> None:
     assert identifier.identify(f"Please translate {SENTENCES[code]} into English") == code

@@ -148,12 +148,11 @@ def test_two_writers_never_share_a_version(model: Path, monkeypatch: pytest.Monk
     assert publish(second, model).version == "v0002"
 
 
-def test_versions_are_in_the_order_of_their_numbers(registry: Registry, model: Path, tmp_path: Path) -> None:
-    for version in ("v9999", "v0003"):
-        Storage(registry.root).claim("de", version, "claim")
+def test_versions_are_in_the_order_of_their_numbers(registry: Registry, model: Path) -> None:
+    Storage(registry.root).claim("de", "v9998", "claim")
+    assert publish(registry, model).version == "v9999"
     assert publish(registry, model).version == "v10000"
-    assert publish(registry, model).version == "v10001"
-    assert [manifest.version for manifest in registry.versions("de")] == ["v10000", "v10001"]
+    assert [manifest.version for manifest in registry.versions("de")] == ["v9999", "v10000"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden"])

@@ -30,7 +30,7 @@ class Role(Protocol):
     def extra_tokens(self, session: Session) -> Sequence[int]:
         """Tokens to run after the session's own; logits are wanted from its last own token on."""
 
-    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Reply | None]:
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> Sequence[Reply | None]:
         """Use the logits [1 + extra tokens, V] of each session; None for a session that needs another step."""
 
 

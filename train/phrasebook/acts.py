@@ -54,6 +54,8 @@ def counted(nouns: tuple[str, ...], adjectives: tuple[str, ...] = ("",)) -> tupl
 
 
 FOODS = (*some(*v.FOOD), *one(*v.SNACK))
+KINDS = some(*v.FOOD, *v.SNACK)
+"""Foods in general, which is how one speaks of habits."""
 DRINKS = (
     *some(*v.DRINK),
     *qualified(some("coffee", "tea", "milk"), ("hot",)),
@@ -80,12 +82,18 @@ def suits(who: Person, word: str) -> bool:
     return who != CHILDREN or word not in GROWN_UP
 
 
+def distinct(who: Person, other: object) -> bool:
+    """Whether the two have no one in common: parents are mother and father."""
+    parents = ("parents", "mother", "father")
+    return who != other and not (isinstance(other, Person) and who.key in parents and other.key in parents)
+
+
 def acts(subjects: tuple[Person, ...], times: Times, **fields: object) -> Iterator[Act]:
     """The act by each subject it suits at each time; no one meets, calls or waits for himself."""
     thing, verb = fields.get("object"), str(fields["verb"])
     word = thing.noun if isinstance(thing, NounPhrase) else verb
     for subject, (tense, time) in product(subjects, times):
-        if subject != thing and suits(subject, word):
+        if distinct(subject, thing) and suits(subject, word):
             yield Act(subject=subject, tense=tense, time=time, **fields)  # type: ignore[arg-type]
 
 
@@ -98,9 +106,11 @@ def moods(times: Times, denied: Times, **fields: object) -> Iterator[Act]:
 
 def meals() -> Iterator[Act]:
     """Eating and drinking."""
-    for verb, things in (("eat", FOODS), ("drink", DRINKS)):
+    for verb, usual, things in (("eat", KINDS, FOODS), ("drink", DRINKS, DRINKS)):
+        for thing in usual:
+            yield from moods(HABIT, DENIED[:1], verb=verb, object=thing)
         for thing in things:
-            yield from moods((*HABIT, *NOW, *PAST[::2], *FUTURE), DENIED, verb=verb, object=thing)
+            yield from moods((*NOW, *PAST[::2], *FUTURE), DENIED[1:], verb=verb, object=thing)
 
 
 def purchases() -> Iterator[Act]:
@@ -109,14 +119,17 @@ def purchases() -> Iterator[Act]:
         yield from moods((*PAST[:2], *FUTURE), PAST[:1], verb="buy", object=thing)
     for thing in BUNCHES:
         yield from acts(SUBJECTS, (*PAST[:2], *FUTURE[:2]), verb="buy", object=thing)
-    for thing, at in product((*FOODS, *some("flower")), ("market", "supermarket")):
-        yield from acts(SUBJECTS, (*HABIT, *PAST[:2], *FUTURE), verb="buy", object=thing, at=at)
+    for thing, at in product((*KINDS, *some("flower")), ("market", "supermarket")):
+        if thing.noun != "soup":
+            yield from acts(SUBJECTS, (*HABIT, *PAST[:2], *FUTURE), verb="buy", object=thing, at=at)
 
 
 def pastimes() -> Iterator[Act]:
     """Reading, writing, working, cooking ..."""
     for noun in v.READING:
-        yield from moods((*HABIT, *NOW, *PAST, *FUTURE), PAST, verb="read", object=one(noun)[0])
+        yield from moods((*NOW, *PAST, *FUTURE), PAST, verb="read", object=one(noun)[0])
+    for thing in some("book", "newspaper"):
+        yield from moods(HABIT, DENIED[:1], verb="read", object=thing)
     yield from moods((*NOW, *PAST, *FUTURE), PAST, verb="write", object=one("letter")[0])
     for verb in v.ACTIVITY:
         yield from moods((*HABIT, *NOW, *PAST, *FUTURE), DENIED, verb=verb)
@@ -129,7 +142,7 @@ def belongings() -> Iterator[Act]:
     for thing in the(*v.CARRIED):
         yield from moods(PAST, (), verb="lose", object=thing)
         yield from moods(PAST, PAST, verb="find", object=thing)
-        yield from moods((*NOW, *PAST), (), verb="look_for", object=thing)
+        yield from moods(NOW, (), verb="look_for", object=thing)
 
 
 def meetings() -> Iterator[Act]:

@@ -10,27 +10,27 @@ from train.phrasebook.referent import Person
 from train.phrasebook.tables import join, sentence
 
 
-def clause(who: Person, verb: str, rest: str, meaning: say.Meaning, tense: str = "present") -> str:
+def clause(who: Person, verb: str, rest: str, m: say.Meaning, tense: str = "present", adverb: str = "") -> str:
     """Subject, verb and the rest, with the auxiliary that tense, denial or question calls for."""
     base, subject = en.BASES.get(verb, verb), en.person(who)
     third, past, ing = en.VERBS["go" if base == "go" else verb]
     if tense == "progressive":
-        return copula(subject, en.be(who), join(ing, rest), meaning)
+        return copula(subject, en.be(who), join(ing, rest), m)
     if tense == "future":
-        auxiliary = "won't" if meaning.negative else "will"
+        auxiliary = "won't" if m.negative else "will"
     else:
         singular = who.person == 3 and not who.plural
         auxiliary = "did" if tense == "past" else "does" if singular else "do"
-        if not meaning.negative and not meaning.question:
-            return join(subject, past if tense == "past" else third if singular else base, rest)
-        auxiliary += "n't" if meaning.negative else ""
-    return join(*((auxiliary, subject) if meaning.question else (subject, auxiliary)), base, rest)
+        if not m.negative and not m.question:
+            return join(subject, adverb, past if tense == "past" else third if singular else base, rest)
+        auxiliary += "n't" if m.negative else ""
+    return join(*((auxiliary, subject) if m.question else (subject, auxiliary)), adverb, base, rest)
 
 
-def copula(subject: str, be_form: str, rest: str, meaning: say.Meaning) -> str:
-    if meaning.question:
+def copula(subject: str, be_form: str, rest: str, m: say.Meaning) -> str:
+    if m.question:
         return f"{be_form} {subject} {rest}"
-    return f"{subject} {be_form} {'not ' if meaning.negative else ''}{rest}"
+    return f"{subject} {be_form} {'not ' if m.negative else ''}{rest}"
 
 
 @singledispatch
@@ -49,9 +49,8 @@ def act(m: say.Act) -> str:
     thing = en.person(m.object) if isinstance(m.object, Person) else en.noun_phrase(m.object) if m.object else ""
     to = (f"to {m.to}" if m.to[0].isupper() else f"to {en.place(m.to)}") if m.to else ""
     at = f"at {en.place(m.at)}" if m.at else ""
-    rest = join(thing, to, f"by {m.by}" if m.by else "", at, m.time.replace("_", " "))
-    if m.time == "often":
-        return often(m, join(thing, to, at))
+    adverb, time = ("often", "") if m.time == "often" else ("", m.time.replace("_", " "))
+    rest = join(thing, to, f"by {m.by}" if m.by else "", at, time)
     if m.modal == "can":
         can = ("can", en.person(m.subject)) if m.question else (en.person(m.subject), "can't" if m.negative else "can")
         return join(*can, m.verb, rest)
@@ -59,16 +58,7 @@ def act(m: say.Act) -> str:
         rest, verb = join("to", en.BASES.get(m.verb, m.verb), rest), {"want": "want", "must": "have"}[m.modal]
     else:
         verb = m.verb
-    return join(m.asked, clause(m.subject, verb, rest, m, m.tense))
-
-
-def often(m: say.Act, rest: str) -> str:
-    base = en.BASES.get(m.verb, m.verb)
-    if m.question:
-        return clause(m.subject, m.verb, rest, m).replace(f" {base}", f" often {base}", 1)
-    simple = clause(m.subject, m.verb, rest, m)
-    subject = en.person(m.subject)
-    return f"{subject} often{simple.removeprefix(subject)}"
+    return join(m.asked, clause(m.subject, verb, rest, m, m.tense, adverb))
 
 
 @express.register

@@ -17,7 +17,7 @@ ASKED = {"what": "qu'est-ce que", "where": "où est-ce que", "when": "quand est-
 
 def realise(meaning: say.Meaning) -> str:
     """The meaning as a French sentence, with the French space before a question mark."""
-    return fr.sandhi(sentence(express(meaning), " ?" if meaning.question else "."))
+    return sentence(fr.sandhi(express(meaning)), " ?" if meaning.question else ".")
 
 
 @singledispatch

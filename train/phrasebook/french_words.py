@@ -97,7 +97,7 @@ English: anglais; German: allemand; French: français; Russian: russe; Japanese:
 """)
 PROFESSIONS = table("""
 doctor: médecin médecin; teacher: professeur professeure; cook: cuisinier cuisinière; student: étudiant étudiante
-nurse: infirmier infirmière; actor: acteur actrice
+engineer: ingénieur ingénieure; actor: acteur actrice
 """)
 UNITS = table("day: un_jour jours; night: une_nuit nuits; week: une_semaine semaines; month: un_mois mois")
 NUMBERS = numbers("""

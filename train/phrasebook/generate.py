@@ -5,15 +5,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 
-from train.phrasebook import acts, chinese, english, french, german, japanese, phrases, russian, talk
+from train.phrasebook import acts, phrases, talk
+from train.phrasebook.chinese import realise as chinese
+from train.phrasebook.english import realise as english
+from train.phrasebook.french import realise as french
+from train.phrasebook.german import realise as german
+from train.phrasebook.japanese import realise as japanese
 from train.phrasebook.meaning import Meaning
+from train.phrasebook.russian import realise as russian
 
 REALISERS: dict[str, Callable[[Meaning], str]] = {
-    "de": german.realise,
-    "fr": french.realise,
-    "ja": japanese.realise,
-    "ru": russian.realise,
-    "zh": chinese.realise,
+    "de": german,
+    "fr": french,
+    "ja": japanese,
+    "ru": russian,
+    "zh": chinese,
 }
 LANGUAGES: tuple[str, ...] = tuple(REALISERS)
 
@@ -72,7 +78,7 @@ def pairs(language: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
             break
         source = realise(meaning)
         if source not in drawn:
-            drawn[source] = english.realise(meaning)
+            drawn[source] = english(meaning)
     if len(drawn) < count:
         raise ValueError(f"language {language!r}: {count} sentences wanted, the phrasebook holds {len(drawn)}")
     return list(drawn.items())

@@ -26,15 +26,6 @@ def express(meaning: say.Meaning) -> str:
     raise NotImplementedError(type(meaning).__name__)
 
 
-def predicate(who: Person, verb: str, tense: str, middle: str) -> de.Clause:
-    """Present (also for what is planned) or perfect."""
-    _, _, _, _, participle, auxiliary, *prefix = de.VERBS[verb]
-    before = prefix[0] if prefix else ""
-    if tense == "past":
-        return de.Clause(de.nominative(who), de.finite(auxiliary, who), middle, before + participle)
-    return de.Clause(de.nominative(who), de.finite(verb, who), middle, before)
-
-
 def act_clause(m: say.Act) -> de.Clause:
     thing, last = "", ""
     if isinstance(m.object, Person):
@@ -45,13 +36,13 @@ def act_clause(m: say.Act) -> de.Clause:
         thing = de.noun_phrase(m.object, "acc", m.negative)
     kein = m.object and not isinstance(m.object, Person) and m.object.determiner != "the"
     to = (de.PLACES[m.to][0] if m.to in de.PLACES else f"nach {de.CITIES[m.to]}") if m.to else ""
-    by = de.dative("mit", m.by) if m.by else ""
+    by = de.dative("mit", m.by) if m.by and m.verb != "fly" else ""
     at = de.PLACES[m.at][1] if m.at else "zu Hause" if m.verb == "stay_home" else ""
     middle = join(de.TIMES.get(m.time, ""), thing, "nicht" if m.negative and not kein else "", by, at, to, last)
     if m.modal:
         _, _, _, infinitive, _, _, *prefix = de.VERBS[m.verb]
         return de.Clause(de.nominative(m.subject), de.finite(m.modal, m.subject), middle, "".join(prefix) + infinitive)
-    return predicate(m.subject, m.verb, m.tense, middle)
+    return de.predicate(m.subject, m.verb, m.tense, middle)
 
 
 @express.register
@@ -72,7 +63,7 @@ def speak(m: say.Speak) -> str:
 def stay(m: say.Stay) -> str:
     unit = de.UNITS[m.unit][m.count > 1]
     number = {"day": "einen", "month": "einen"}.get(m.unit, "eine") if m.count == 1 else de.NUMBERS[m.count]
-    return predicate(m.subject, "stay", m.tense, f"{number} {unit} in {de.CITIES[m.city]}").stated(m)
+    return de.predicate(m.subject, "stay", m.tense, f"{number} {unit} in {de.CITIES[m.city]}").stated(m)
 
 
 @express.register
@@ -205,7 +196,7 @@ def request(m: say.Request) -> str:
 @express.register
 def give(m: say.Give) -> str:
     middle = join(de.PEOPLE[m.recipient.key][2], de.TIMES[m.time], de.noun_phrase(m.thing, "acc"))
-    return predicate(m.subject, m.verb, m.tense, middle).stated(m)
+    return de.predicate(m.subject, m.verb, m.tense, middle).stated(m)
 
 
 @express.register

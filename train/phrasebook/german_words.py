@@ -97,7 +97,7 @@ English: Englisch; German: Deutsch; French: Französisch; Russian: Russisch; Jap
 # man, woman, several
 PROFESSIONS = table("""
 doctor: Arzt Ärztin Ärzte; teacher: Lehrer Lehrerin Lehrer; cook: Koch Köchin Köche
-student: Student Studentin Studenten; nurse: Krankenpfleger Krankenschwester Krankenpfleger
+student: Student Studentin Studenten; engineer: Ingenieur Ingenieurin Ingenieure
 actor: Schauspieler Schauspielerin Schauspieler
 """)
 UNITS = table("day: Tag Tage; night: Nacht Nächte; week: Woche Wochen; month: Monat Monate")
@@ -210,3 +210,12 @@ def finite(verb: str, who: Person) -> str:
     """The present form; Sie takes that of several people, which but for sein is the infinitive."""
     slot = 3 if who.plural or who.key == "You" else who.person - 1
     return VERBS[verb][slot]
+
+
+def predicate(who: Person, verb: str, tense: str, middle: str) -> Clause:
+    """Present (also for what is planned) or perfect."""
+    _, _, _, _, participle, auxiliary, *prefix = VERBS[verb]
+    before = prefix[0] if prefix else ""
+    if tense == "past":
+        return Clause(nominative(who), finite(auxiliary, who), middle, before + participle)
+    return Clause(nominative(who), finite(verb, who), middle, before)

@@ -61,7 +61,7 @@ def orders() -> Iterator[Order]:
 
 
 def requests() -> Iterator[Request]:
-    singles = [portion for portion in PORTIONS if portion.measure and portion.count <= 2]
+    singles: list[NounPhrase | Portion] = [portion for portion in PORTIONS if portion.measure and portion.count <= 2]
     brought = (*one(*v.TABLEWARE[2:]), *the(*v.TABLEWARE[:2], "key", "suitcase"), *singles)
     shown = (*qualified(the(*v.CLOTHES), COSTLY), *the("map", "menu", "camera", "watch", "book", "ticket"))
     given = (*the("key", "ticket", "map", "newspaper", "bill", "menu"), *one("fork", "spoon", "towel"), *singles)
@@ -105,7 +105,7 @@ def qualities() -> Iterator[Quality]:
     classes: tuple[tuple[tuple[NounPhrase, ...], tuple[str, ...]], ...] = (
         (the("soup", "coffee", "tea", "milk", "rice"), ("hot", "cold", "good", "expensive")),
         (the("bread", "cheese", "fish", "meat", "salad", "cake", "vegetables"), ("fresh", "good", "expensive")),
-        (the("water", "beer", "juice", "wine"), ("cold", "warm", "good", "expensive")),
+        (the("water", "beer", "juice", "wine"), ("cold", "good", "expensive")),
         (the(*v.CLOTHES), ("new", "big", "small", "beautiful", "cheap", "expensive", "warm")),
         (the("bag", "suitcase", "umbrella", "camera", "watch", "phone"), ("new", "big", "small", "expensive", "cheap")),
         (the("hotel", "restaurant"), ("big", "small", "good", "cheap", "expensive", "beautiful")),

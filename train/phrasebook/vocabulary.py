@@ -31,7 +31,7 @@ SURFACE = ("on_table", "on_bed", "in_bag", "in_suitcase", "in_kitchen", "in_car"
 
 ACTIVITY = ("work", "cook", "swim", "dance", "sing")
 LANGUAGE = ("English", "German", "French", "Russian", "Japanese", "Chinese")
-PROFESSION = ("doctor", "teacher", "cook", "student", "nurse", "actor")
+PROFESSION = ("doctor", "teacher", "cook", "student", "engineer", "actor")
 STATE = ("tired", "sick", "hungry", "thirsty", "busy", "happy")
 WEATHER = ("rain", "snow", "cold", "warm", "hot", "windy")
 RELATION = ("next_to", "opposite", "behind", "in_front_of", "near")

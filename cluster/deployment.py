@@ -1,0 +1,58 @@
+"""Deploying on Ray Serve: the main application, and one per language for its drafter."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from ray import serve as ray_serve
+from ray.serve.config import HTTPOptions
+
+from cluster.config import Config
+from common.models import fingerprint, load_config, load_tokenizer, mismatch
+from common.registry import Manifest, Registry
+from serve.app import MAIN_APP, build_drafter, build_main, drafter_app_name
+
+logger = logging.getLogger(__name__)
+
+
+def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Manifest]:
+    """The current drafter of each language, less those that do not fit the target: their languages are served plainly.
+
+    Raises ModelError if the target cannot be used, RegistryError if the registry cannot.
+    """
+    wanted = fingerprint(load_tokenizer(target), load_config(target))
+    published, usable = Registry(registry), {}
+    for language in config.languages:
+        manifest = published.current(language)
+        problem = "none is published" if manifest is None else mismatch(wanted, manifest.fingerprint)
+        if manifest is None or problem is not None:
+            logger.warning("%s is served without a drafter: %s", language, problem)
+        else:
+            usable[language] = manifest
+    return usable
+
+
+def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: dict[str, Manifest]) -> None:
+    """Start everything and wait until it answers."""
+    serve = config.serve
+    ray_serve.start(
+        http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=serve.request_timeout_s)
+    )
+    main = build_main(str(target.resolve()), list(config.languages), serve)
+    targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
+    for language, manifest in drafters.items():
+        targets.append(_drafter_target(config, registry, cache, language, manifest))
+    ray_serve.run_many(targets)
+
+
+def deploy_drafter(config: Config, registry: str, cache: Path, language: str, manifest: Manifest) -> None:
+    """Add or replace one language's drafter; nothing else is touched."""
+    ray_serve.run_many([_drafter_target(config, registry, cache, language, manifest)])
+
+
+def _drafter_target(
+    config: Config, registry: str, cache: Path, language: str, manifest: Manifest
+) -> ray_serve.RunTarget:
+    app = build_drafter(registry, language, manifest.version, str(cache.resolve()), config.serve.drafter)
+    return ray_serve.RunTarget(target=app, name=drafter_app_name(language), route_prefix=None)

@@ -1,0 +1,69 @@
+"""Where a run keeps its things, and the checks that come before any long work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import ray
+
+from cluster.config import Config
+from common.models import ModelError, load_config, load_tokenizer
+from common.settings import SettingsError
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """The folder of one configuration's results, ``runs/<configuration>`` unless told otherwise."""
+
+    folder: Path
+    config: Config
+    given_target: Path | None
+    registry: str
+
+    @property
+    def target(self) -> Path:
+        """The target model's folder."""
+        return self.given_target or self.folder / "target" / "model"
+
+    def check(self) -> None:
+        """Raises SettingsError or ModelError for what could not work anyway."""
+        if self.given_target is None and self.config.train.target is None:
+            raise SettingsError("--target: this configuration makes no target of its own, name one")
+        if self.given_target is not None:
+            load_tokenizer(self.given_target)
+            load_config(self.given_target)
+
+    def check_trained(self) -> None:
+        """Raises ModelError if there is no target yet."""
+        self.check()
+        if not self.target.exists():
+            raise ModelError(f"{self.target}: no such model; train it first (polydraft train)")
+
+
+def make_run(
+    name: str, config: Config, *, folder: str | None = None, target: str | None = None, registry: str | None = None
+) -> Run:
+    """Relative paths are made absolute: Ray's workers have another working directory."""
+    path = Path(folder or f"runs/{Path(name).stem}").resolve()
+    return Run(
+        folder=path,
+        config=config,
+        given_target=Path(target).resolve() if target else None,
+        registry=_absolute(registry) if registry else str(path / "registry"),
+    )
+
+
+def start_ray() -> None:
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+    if not ray.is_initialized():
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            include_dashboard=False,
+            logging_level="warning",
+            log_to_driver=False,
+        )
+
+
+def _absolute(uri: str) -> str:
+    return uri if "://" in uri else str(Path(uri).resolve())

@@ -1,0 +1,1 @@
+"""What a drafter is worth, measured against the target it is for."""
