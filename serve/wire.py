@@ -104,8 +104,8 @@ class Connection(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    # The base class knows no better, but for TCP it is a Transport (uvloop's is one in all but name).
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self.send(self._greeting)
 

@@ -10,6 +10,7 @@ from functools import cache
 import msgspec
 import pytest
 import tiny
+import uvloop
 from torch import Tensor
 
 from common.engine import reference
@@ -76,6 +77,11 @@ async def test_text_over_the_wire_equals_the_reference() -> None:
         assert verifiers.num_leases == drafters.num_leases == 0
     target.check_integrity()
     assert target.num_sessions == drafter.num_sessions == 0
+
+
+def test_text_over_the_wire_equals_the_reference_on_uvloop() -> None:
+    """Ray Serve runs replicas on uvloop, whose transports differ from asyncio's."""
+    uvloop.run(test_text_over_the_wire_equals_the_reference())
 
 
 async def test_many_texts_at_once_equal_the_reference() -> None:

@@ -20,7 +20,6 @@ COUNTABLE = frozenset((*SNACK, *READING, *CARRIED, *GIFT, *TABLEWARE, *CLOTHES, 
 PLURAL_ONLY = frozenset({"vegetables", "shoes"})
 
 COLOR = ("red", "blue", "white", "black", "green")
-CONDITION = ("new", "old", "big", "small", "beautiful", "cheap", "expensive")
 
 SHOP = ("bank", "pharmacy", "market", "supermarket", "post_office", "museum", "library")
 SIGHT = ("station", "airport", "hotel", "restaurant", "hospital", "park", "school", "cinema", "theater", "church")
