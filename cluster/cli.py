@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 import signal
 import sys
 from collections.abc import Callable
@@ -16,7 +18,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 def run_options(command: F) -> F:
     """The options that say which run is meant."""
     for option in (
-        click.option("--config", "config_name", required=True, help="YAML file, or the name of a shipped one."),
+        click.option(
+            "--config",
+            "config_name",
+            default="quickstart",
+            show_default=True,
+            help="YAML file, or the name of a shipped one.",
+        ),
         click.option("--data", default="", help="Fills {data} in the configuration's corpus sources."),
         click.option("--target", help="Folder of the target model."),
         click.option("--registry", help="Folder or fsspec URI of the drafter registry."),
@@ -30,6 +38,7 @@ def run_options(command: F) -> F:
 @click.group()
 def polydraft() -> None:
     """Speculative decoding for every language: train drafters, serve them, measure them."""
+    _authenticate_ray()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
 
@@ -102,6 +111,27 @@ def roundtrip(rounds: int) -> None:
     from cluster.bench.roundtrip import main
 
     main(rounds)
+
+
+@bench.command()
+@run_options
+@click.option("--prompts", type=int, help="Test sentences a language; as configured by default.")
+def acceptance(config_name: str, data: str, prompts: int | None, **options: Any) -> None:
+    """Tokens per verification of each language's drafter on test sentences; trains the embedded default if need be."""
+    from cluster.bench.acceptance import main
+    from cluster.quickstart import CONFIG, train_default
+
+    run = _run(config_name, **options)
+    if config_name == CONFIG and not options["target"]:
+        data = data or train_default(run)
+    run.check_trained()
+    main(run, data, prompts)
+
+
+def _authenticate_ray() -> None:
+    """A cluster that we start answers only to us. Ray reads this when it is first imported."""
+    if "RAY_ADDRESS" not in os.environ and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _run(config_name: str, *, overrides: tuple[str, ...], run_folder: str | None, **paths: Any) -> Any:

@@ -47,13 +47,14 @@ def main(folder: str, *, once: bool) -> None:
         _stay_up(run, answers)
 
 
-def train_default(run: Run) -> None:
-    """The embedded default's corpus, target and drafters; nothing is done twice."""
+def train_default(run: Run) -> str:
+    """The embedded default's corpus, target and drafters; nothing is done twice. Returns the corpus's folder."""
     text = run.folder / "phrasebook"
     write_phrasebook(text, run.config.languages)
     start_ray()
     recipe, languages = run.config.train, list(run.config.languages)
     Pipeline(recipe, languages, run=run.folder, data=str(text), target=None, registry=run.registry).run()
+    return str(text)
 
 
 def write_phrasebook(folder: Path, languages: tuple[str, ...]) -> None:

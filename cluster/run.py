@@ -55,7 +55,7 @@ def make_run(
 
 
 def start_ray() -> None:
-    """Join the cluster that RAY_ADDRESS names, or start one on this machine."""
+    """Join the cluster that RAY_ADDRESS names, or start one on this machine, for this process alone."""
     if not ray.is_initialized():
         ray.init(
             address=os.environ.get("RAY_ADDRESS", "local"),

@@ -135,7 +135,7 @@ class Replica:
     def _send_replies(self, replies: Replies) -> None:
         for key, reply in replies:
             if key in self._tokens:  # else: closed while it was being answered
-                connection, _ = key  # type: ignore[misc]
+                connection: Connection = key[0]  # type: ignore[index]
                 connection.send(reply)
 
     def _lost(self, connection: Connection, error: Exception) -> None:
@@ -156,7 +156,7 @@ class Replica:
         logger.critical("the engine died; all its sessions fail", exc_info=error)
         self._dead = error
         self._server.close()
-        for connection in self._connections:
-            connection.close()
+        for open_connection in self._connections:
+            open_connection.close()
         for token in list(self._leases):
             self._end(token)

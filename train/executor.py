@@ -12,6 +12,7 @@ import ray
 from train.display import Display
 from train.job import LoopSettings, TrainingJob
 from train.progress import Progress
+from train.recipe import WorkerSettings
 from train.stages import Stage
 from train.tasks import Steps
 from train.trainer import Resources, TrainingFailure, fit_all
@@ -20,8 +21,9 @@ from train.trainer import Resources, TrainingFailure, fit_all
 class Executor:
     """Stages are given by language; one that is done, or whose language has failed before, is skipped."""
 
-    def __init__(self, resources: Resources, display: Display) -> None:
-        self._resources = resources
+    def __init__(self, storage: Path, display: Display) -> None:
+        """`storage` is for Ray Train's checkpoints; every machine sees it."""
+        self._storage = storage
         self._display = display
         self.failures: dict[str, str] = {}
         """Why, by language."""
@@ -53,19 +55,25 @@ class Executor:
                     self._fail(running.pop(ready), title, str(error))
 
     def train(
-        self, title: str, stages: dict[str, Stage], initial: dict[str, Path], loops: dict[str, LoopSettings]
+        self,
+        title: str,
+        stages: dict[str, Stage],
+        initial: dict[str, Path],
+        loops: dict[str, LoopSettings],
+        workers: WorkerSettings,
     ) -> None:
         """Train ``<stage>/model`` from `initial` on ``<stage>/rows``, one trainer per stage."""
         pending = self._pending(stages)
         if not pending:
             return
+        resources = Resources(storage=str(self._storage), **msgspec.structs.asdict(workers))
         jobs = {lang: _job(s, initial[lang], loops[lang]) for lang, s in pending.items()}
         with self._display.stage(title, list(pending)) as bars:
 
             def on_progress(lang: str, p: Progress) -> None:
                 bars.update(lang, p.step, p.steps, f"loss {p.loss:.3f}, {p.tokens_per_second:,.0f} tokens/s")
 
-            outcomes = fit_all(jobs, self._resources, on_progress)
+            outcomes = fit_all(jobs, resources, on_progress)
         for lang, outcome in outcomes.items():
             if isinstance(outcome, TrainingFailure):
                 self._fail(lang, title, outcome.message)

@@ -23,7 +23,6 @@ from train.executor import Executor
 from train.provenance import provenance
 from train.recipe import Recipe
 from train.stages import Stage, hash_folder, stage
-from train.trainer import Resources
 
 GENERIC = "generic"
 """Stands where a language would, for the drafter trained on English text only."""
@@ -60,14 +59,7 @@ class Pipeline:
         self._data = data
         self._given_target = target
         self._registry = Registry(registry)
-        workers = recipe.workers
-        resources = Resources(
-            workers=workers.workers,
-            cpus_per_worker=workers.cpus_per_worker,
-            use_gpu=workers.use_gpu,
-            storage=str(self._run / "ray"),
-        )
-        self._executor = Executor(resources, Display())
+        self._executor = Executor(self._run / "ray", Display())
 
     def run(self) -> dict[str, Manifest]:
         """Do what is not done yet; returns each language's published drafter.
@@ -97,11 +89,12 @@ class Pipeline:
         if settings is None:
             assert self._given_target is not None
             return Target(self._given_target, hash_folder(self._given_target))
+        self._raise_failures()  # a target without one of its languages would be another target
         made = stage(self._run, "target", settings, recipe.prompt, *corpora.values())
         self._executor.run("rows", {"target": made}, tasks.prepare_target, lambda _: (recipe, settings, corpora))
-        self._executor.train("target", {"target": made}, {"target": made.folder / "initial"}, {"target": settings.loop})
-        if "target" in self._executor.failures:
-            self._raise_failures()
+        initial, loop = made.folder / "initial", settings.loop
+        self._executor.train("target", {"target": made}, {"target": initial}, {"target": loop}, settings.workers)
+        self._raise_failures()
         return Target(made.folder / "model", made.key)
 
     def _pretrained(self, corpora: Stages, target: Target) -> Stages:
@@ -114,7 +107,7 @@ class Pipeline:
             "rows", stages, tasks.prepare_pretraining, lambda lang: (recipe, corpora[lang], lang, target.folder)
         )
         initial = {lang: s.folder / "initial" for lang, s in stages.items()}
-        self._executor.train("pretrain", stages, initial, dict.fromkeys(stages, loop))
+        self._executor.train("pretrain", stages, initial, dict.fromkeys(stages, loop), recipe.workers)
         return self._executor.alive(stages)
 
     def _generic(self, corpora: Stages, target: Target) -> Stage:
@@ -126,7 +119,8 @@ class Pipeline:
         self._executor.run(
             "rows", {GENERIC: made}, tasks.prepare_generic, lambda _: (recipe, english_of, target.folder)
         )
-        self._executor.train("pretrain", {GENERIC: made}, {GENERIC: made.folder / "initial"}, {GENERIC: loop})
+        initial = {GENERIC: made.folder / "initial"}
+        self._executor.train("pretrain", {GENERIC: made}, initial, {GENERIC: loop}, recipe.workers)
         return made
 
     def _answers(self, corpora: Stages, target: Target) -> Stages:
@@ -149,7 +143,7 @@ class Pipeline:
         }
         self._executor.run("rows", stages, tasks.prepare_finetuning, lambda lang: (recipe, answers[lang]))
         initial = {lang: pretrained[lang].folder / "model" for lang in stages}
-        self._executor.train("finetune", stages, initial, dict.fromkeys(stages, loop))
+        self._executor.train("finetune", stages, initial, dict.fromkeys(stages, loop), recipe.workers)
         return self._executor.alive(stages)
 
     def _evaluated(self, corpora: Stages, target: Target, finetuned: Stages, generic: Stage | None) -> Stages:

@@ -20,6 +20,14 @@ class ModelShape(Settings, frozen=True, kw_only=True):
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
 
 
+class WorkerSettings(Settings, frozen=True, kw_only=True):
+    """What a training run gets."""
+
+    workers: int = 1
+    cpus_per_worker: int = 1
+    use_gpu: bool = False
+
+
 class TargetSettings(Settings, frozen=True, kw_only=True):
     """A target made from scratch: for the embedded default, which must stand without a download."""
 
@@ -28,6 +36,7 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     context_length: int
     chat_template: str
     loop: LoopSettings
+    workers: WorkerSettings = WorkerSettings()
 
 
 class DistillSettings(Settings, frozen=True, kw_only=True):
@@ -51,14 +60,6 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
     concurrency: int = 32
 
 
-class WorkerSettings(Settings, frozen=True, kw_only=True):
-    """What each language's training run and each stage's task gets."""
-
-    workers: int = 1
-    cpus_per_worker: int = 1
-    use_gpu: bool = False
-
-
 class Recipe(Settings, frozen=True, kw_only=True):
     corpus: CorpusSettings
     prompt: str
@@ -73,6 +74,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     generic: bool = False
     """Also train a drafter of the same shape on English text only, as a baseline for every language."""
     workers: WorkerSettings = WorkerSettings()
+    """Of each language's run."""
 
     def __post_init__(self) -> None:
         if "{source}" not in self.prompt:

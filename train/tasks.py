@@ -13,11 +13,7 @@ from typing import Any
 
 import msgspec
 
-from common.engine.decoding import Decoder
-from common.engine.drafting import Drafting
-from common.engine.engine import Engine, Role
-from common.engine.runner import ModelRunner
-from common.engine.verification import Verification
+from common.engine.decoding import Decoder, build_decoder
 from common.models import load_config, load_model, load_tokenizer
 from common.types import TokenIds
 from train.corpus import load_corpus
@@ -27,7 +23,7 @@ from train.evaluation.acceptance import measure_acceptance
 from train.initial import save_initial_model, train_tokenizer
 from train.packing import pack
 from train.pair import Pair
-from train.recipe import ModelShape, Recipe, TargetSettings
+from train.recipe import DistillSettings, EvaluateSettings, ModelShape, Recipe, TargetSettings
 from train.stages import Stage
 
 Steps = Iterator[tuple[int, int]]
@@ -101,7 +97,7 @@ def distill_answers(stage: Stage, recipe: Recipe, corpus: Stage, language: str, 
     pairs = read_part(corpus, "train")[: settings.prompts]
     prompts = _prompts(pairs, recipe, language, target)
     total = len(prompts) * len(settings.temperatures)
-    decoder, stop = _decoder(target, None, settings.concurrency, prompts, settings.max_tokens)
+    decoder, stop = _decoder(target, None, prompts, settings)
     for done in distill(decoder, prompts, settings, stop, stage.folder / "answers.jsonl"):
         yield done, total
     stage.finish(answers=total)
@@ -125,9 +121,7 @@ def evaluate_drafters(
     total = len(prompts) * len(settings.temperatures) * len(drafters)
     results: dict[str, Any] = {}
     for number, (name, drafter) in enumerate(drafters.items(), 1):
-        decoder, stop = _decoder(
-            target, drafter, settings.concurrency, prompts, settings.max_tokens, settings.draft_length
-        )
+        decoder, stop = _decoder(target, drafter, prompts, settings, settings.draft_length)
         results[name] = msgspec.to_builtins(measure_acceptance(decoder, prompts, settings, stop))
         yield number * total // len(drafters), total
     stage.finish(acceptance=results)
@@ -155,22 +149,16 @@ def _save_initial_drafter(stage: Stage, shape: ModelShape, target: Path, seed: i
 def _decoder(
     target: Path,
     drafter: Path | None,
-    concurrency: int,
     prompts: Sequence[TokenIds],
-    max_tokens: int,
+    settings: DistillSettings | EvaluateSettings,
     draft_length: int = 1,
 ) -> tuple[Decoder, frozenset[int]]:
-    """An in-process decoder with memory for `concurrency` of the longest texts, and the target's stop tokens."""
-
-    kv_tokens = concurrency * (max(map(len, prompts)) + max_tokens + 16)
-
-    def engine(folder: Path, role: Role) -> Engine:
-        return Engine(ModelRunner(load_model(folder), kv_tokens=kv_tokens), role, prefill_chunk=2048)
-
-    decoder = Decoder(
-        engine(target, Verification()),
-        engine(drafter, Drafting()) if drafter else None,
+    """An in-process decoder, and the target's stop tokens."""
+    decoder = build_decoder(
+        load_model(target),
+        load_model(drafter) if drafter else None,
+        max_length=max(map(len, prompts)) + settings.max_tokens,
+        concurrency=settings.concurrency,
         draft_length=draft_length,
-        concurrency=concurrency,
     )
     return decoder, frozenset({load_tokenizer(target).eos_token_id})

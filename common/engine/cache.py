@@ -16,6 +16,9 @@ from collections.abc import Sequence as SequenceOf
 import torch
 from torch import Tensor
 
+BLOCK_SIZE = 16
+"""Tokens of a block: small enough that little is reserved in vain, large enough that the free list stays short."""
+
 
 class CacheIntegrityError(AssertionError):
     """Blocks were leaked or lent twice: a defect in polydraft."""
@@ -24,7 +27,7 @@ class CacheIntegrityError(AssertionError):
 class BlockPool:
     """Which blocks are free. Knows no tensors."""
 
-    def __init__(self, num_tokens: int, block_size: int = 16) -> None:
+    def __init__(self, num_tokens: int, block_size: int = BLOCK_SIZE) -> None:
         if num_tokens < block_size:
             raise ValueError(f"kv_tokens must be at least one block of {block_size}, not {num_tokens}")
         self.block_size = block_size

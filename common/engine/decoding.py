@@ -9,7 +9,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from common.engine.engine import Engine, Reply
+from transformers import PreTrainedModel
+
+from common.engine.cache import BLOCK_SIZE
+from common.engine.drafting import Drafting
+from common.engine.engine import Engine, Reply, Role
+from common.engine.runner import ModelRunner
+from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Verdict
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SpeculationStats, TokenIds
@@ -119,3 +125,21 @@ class Decoder:
             self._drafter.handle(number, Close(session=number))
         assert log.finish_reason is not None
         return Generation(log.output, log.stats, log.finish_reason)
+
+
+def build_decoder(
+    target: PreTrainedModel,
+    drafter: PreTrainedModel | None = None,
+    *,
+    max_length: int,
+    concurrency: int,
+    draft_length: int = 4,
+) -> Decoder:
+    """A decoder with memory for `concurrency` texts of `max_length` tokens; the models become the engines'."""
+    kv_tokens = concurrency * (max_length + BLOCK_SIZE)
+
+    def engine(model: PreTrainedModel, role: Role) -> Engine:
+        return Engine(ModelRunner(model, kv_tokens=kv_tokens), role, prefill_chunk=2048)
+
+    drafting = engine(drafter, Drafting()) if drafter is not None else None
+    return Decoder(engine(target, Verification()), drafting, draft_length=draft_length, concurrency=concurrency)

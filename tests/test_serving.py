@@ -1,0 +1,170 @@
+"""The whole serving side: real Ray Serve, real replicas, HTTP, the official client. One deployment for all tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import tiny
+import tiny_tokenizer
+import torch
+from openai import OpenAI
+from ray import serve as ray_serve
+from ray.serve.schema import ApplicationStatus
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from cluster.config import Config
+from cluster.deployment import deploy, deploy_drafter, usable_drafters
+from common.models import fingerprint, load_config, load_tokenizer
+from common.registry import Registry
+from common.settings import convert
+from serve.app import MAIN_APP, drafter_app_name
+
+PORT = 18123
+URL = f"http://127.0.0.1:{PORT}"
+QUESTION = "Translate German to English: Das Haus ist klein."
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A target with random weights, and drafters: `de` agrees with it mostly, `ru` has another tokenizer."""
+    folder = tmp_path_factory.mktemp("serving")
+    tokenizer, foreign = tiny_tokenizer.byte_level(), tiny_tokenizer.byte_level(vocab_size=380)
+    torch.manual_seed(0)
+    shape = LlamaConfig(**tiny.SHAPES["llama"].to_dict() | {"vocab_size": 400, "eos_token_id": 1})
+    target = LlamaForCausalLM(shape)
+    target.save_pretrained(folder / "target")
+    tokenizer.save_pretrained(folder / "target")
+    registry = Registry(folder / "registry")
+    for language, tok in (("de", tokenizer), ("fr", tokenizer), ("ru", foreign)):
+        drafter = tiny.perturbed(target.double(), 0.02).float()
+        drafter.save_pretrained(folder / language)
+        tok.save_pretrained(folder / language)
+        made = registry.publish(
+            language,
+            folder / language,
+            target="tiny",
+            fingerprint=fingerprint(load_tokenizer(folder / language), load_config(folder / language)),
+            metrics={},
+            provenance={},
+        )
+        registry.promote(language, made.version)
+    return folder
+
+
+def config(languages: tuple[str, ...]) -> Config:
+    loop = {"steps": 1, "rows_per_step": 1, "learning_rate": 1.0}
+    shape = {"hidden_size": 8, "num_layers": 1, "num_heads": 1, "intermediate_size": 8}
+    replica = {"num_cpus": 0.1, "dtype": "float64", "kv_tokens": 4096}
+    raw = {
+        "languages": languages,
+        "train": {
+            "corpus": {"train": ["none"]},
+            "prompt": "{source}",
+            "drafter": shape,
+            "pretrain": loop,
+            "finetune": loop,
+            "distill": {"prompts": 1},
+            "evaluate": {"prompts": 1},
+        },
+        "serve": {
+            "model_name": "tiny",
+            "port": PORT,
+            "chat_template": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
+            "router_cpus": 0.1,
+            "verifier": replica,
+            "drafter": replica,
+        },
+    }
+    return convert(raw, Config, where="test")
+
+
+@pytest.fixture(scope="module")
+def client(ray_cluster: None, workspace: Path) -> Iterator[OpenAI]:
+    settings = config(("de", "ru"))
+    drafters = usable_drafters(settings, workspace / "target", str(workspace / "registry"))
+    assert set(drafters) == {"de"}, "the drafter with another tokenizer is refused"
+    deploy(settings, workspace / "target", str(workspace / "registry"), workspace / "cache", drafters)
+    yield OpenAI(base_url=f"{URL}/v1", api_key="none", timeout=60, max_retries=0)
+    ray_serve.shutdown()
+
+
+def ask(client: OpenAI, *, language: str = "de", speculation: str = "auto", **options: object) -> tuple[str, dict]:
+    answer = client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=40,
+        extra_body={"language": language, "speculation": speculation},
+        **{"temperature": 0, **options},  # type: ignore[arg-type]
+    )
+    return answer.choices[0].message.content or "", answer.polydraft  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1, "seed": 7, "top_p": 0.9}])
+def test_speculative_text_equals_plain_text_over_http(client: OpenAI, options: dict) -> None:
+    text, speculative = ask(client, **options)
+    plain_text, plain = ask(client, speculation="off", **options)
+    assert text == plain_text
+    assert speculative["drafter"] == "de/v0001" and plain["drafter"] is None
+    assert speculative["mean_acceptance_length"] > 1.5 and plain["mean_acceptance_length"] == 1.0
+
+
+def test_streamed_text_equals_whole_text(client: OpenAI) -> None:
+    whole, _ = ask(client)
+    chunks = client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=40,
+        temperature=0,
+        stream=True,
+        extra_body={"language": "de"},
+    )
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+
+
+def test_a_language_without_a_drafter_is_decoded_plainly_and_gets_one_without_a_restart(
+    client: OpenAI, workspace: Path
+) -> None:
+    text, before = ask(client, language="fr")
+    assert before["drafter"] is None
+    started = ray_serve.status().applications[MAIN_APP].last_deployed_time_s
+    registry = str(workspace / "registry")
+    manifest = Registry(registry).current("fr")
+    assert manifest is not None
+    deploy_drafter(config(("fr",)), registry, workspace / "cache", "fr", manifest)
+    while ask(client, language="fr")[1]["drafter"] is None:  # the router looks every two seconds
+        assert ray_serve.status().applications[drafter_app_name("fr")].status == ApplicationStatus.RUNNING
+    assert ask(client, language="fr")[0] == text
+    assert ray_serve.status().applications[MAIN_APP].last_deployed_time_s == started
+
+
+def test_completions_identify_the_language_and_report_usage(client: OpenAI) -> None:
+    answer = client.completions.create(model="tiny", prompt=QUESTION, max_tokens=30, temperature=0)
+    details = answer.usage and answer.usage.completion_tokens_details
+    assert answer.polydraft["language"] == "de"  # type: ignore[attr-defined]
+    assert details is not None and (details.accepted_prediction_tokens or 0) > 0
+
+
+def test_models_and_health(client: OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert httpx.get(f"{URL}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field"),
+    [
+        ({"model": "gpt"}, 404, "model"),
+        ({"temperature": "hot"}, 400, "temperature"),
+        ({"messages": [{"role": "user", "content": "Haus " * 400}]}, 400, "messages"),
+        ({"n": 2}, 400, "n"),
+        ({"langauge": "de"}, 400, "langauge"),
+    ],
+)
+def test_bad_requests_are_told_in_openais_shape(client: OpenAI, change: dict, status: int, field: str) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "Haus"}]} | change
+    response = httpx.post(f"{URL}/v1/chat/completions", content=json.dumps(body))
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (status, field), error
