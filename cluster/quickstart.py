@@ -27,7 +27,7 @@ from train.stages import Stage
 from train.tasks import read_part
 
 CONFIG = "quickstart"
-PAIRS = 25_000
+PAIRS = 21_500
 console = Console(stderr=True)
 
 

@@ -82,7 +82,7 @@ def drafter(model: PreTrainedModel, *, kv_tokens: int = 4096) -> Engine:
     return Engine(ModelRunner(model, kv_tokens=kv_tokens), Drafting())
 
 
-def requests(count: int, *, temperature: float, max_tokens: int = 20, seed: int = 0) -> list[GenerationRequest]:
+def requests(count: int, *, temperature: float, max_tokens: int = 12, seed: int = 0) -> list[GenerationRequest]:
     """Different prompts of different lengths, with top-k and top-p when sampled."""
     generator = torch.Generator().manual_seed(seed)
     made = []

@@ -19,7 +19,7 @@ from torch import Tensor
 from common.engine.cache import CachedSequence
 
 _NARROW = 16
-"""Feeds up to this wide share a group: padding a query costs less than one more kernel call a layer."""
+"""Feeds up to this wide share a group whatever their widths: padding costs less than another kernel call a layer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,12 @@ def pack(feeds: Sequence[Feed], device: torch.device) -> PackedBatch:
 
 
 def _like_widths(feeds: Sequence[Feed], offsets: Sequence[int]) -> list[list[tuple[Feed, int]]]:
-    """Narrow feeds (verifications, single tokens) together, every wide one (prefill) alone."""
-    placed = list(zip(feeds, offsets, strict=True))
-    narrow = [(feed, offset) for feed, offset in placed if len(feed.tokens) <= _NARROW]
-    wide = [[(feed, offset)] for feed, offset in placed if len(feed.tokens) > _NARROW]
-    return [narrow, *wide] if narrow else wide
+    """Narrow feeds (verifications, single tokens) together; wide ones (prompts) with those less than twice as wide."""
+    groups: dict[int, list[tuple[Feed, int]]] = {}
+    for feed, offset in zip(feeds, offsets, strict=True):
+        size = (max(len(feed.tokens), _NARROW) - 1).bit_length()
+        groups.setdefault(size, []).append((feed, offset))
+    return list(groups.values())
 
 
 def _group(members: Sequence[tuple[Feed, int]], device: torch.device) -> Group:

@@ -89,20 +89,18 @@ class Engine:
         self._table.check_integrity()
 
     def _plan(self) -> list[tuple[Session, Feed]]:
-        planned, budget = [], self._chunk
-        for session in self._table.admitted():
-            feed = self._feed(session, budget)
-            if feed is not None:
-                planned.append((session, feed))
-                # The budget is for prompts; answers that are owed are never put off.
-                budget -= len(feed.tokens) if session.uncached > 1 else 0
-        return planned
+        sessions = list(self._table.admitted())
+        behind = sum(session.uncached > 1 for session in sessions)
+        # In equal shares, so that a short prompt does not wait for a long one that came before it.
+        share = max(1, self._chunk // max(1, behind))
+        feeds = [(session, self._feed(session, share)) for session in sessions]
+        return [(session, feed) for session, feed in feeds if feed is not None]
 
-    def _feed(self, session: Session, budget: int) -> Feed | None:
+    def _feed(self, session: Session, share: int) -> Feed | None:
         start, unprefilled = session.cached.length, session.uncached - 1
-        if session.work and unprefilled <= max(budget, 0):
+        if session.work and unprefilled <= share:
             extra = self._role.extra_tokens(session)
             return Feed(session.cached, [*session.tokens[start:], *extra], wanted=1 + len(extra))
         # The last token is left for the feed that wants its logits.
-        chunk = session.tokens[start : start + max(0, min(unprefilled, budget))]
+        chunk = session.tokens[start : start + min(unprefilled, share)]
         return Feed(session.cached, chunk, wanted=0) if chunk else None

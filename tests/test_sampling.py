@@ -1,0 +1,111 @@
+"""Sampling: one distribution for all parameters, and noise that is a function of (seed, position, token)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from common.sampling import draw, gumbel_noise, law
+from common.types import SamplingParams
+
+VOCABULARY = 50
+
+
+def logits(rows: int = 1, seed: int = 0) -> torch.Tensor:
+    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+
+
+@given(
+    temperature=st.floats(0.1, 3),
+    top_k=st.integers(1, VOCABULARY),
+    top_p=st.floats(0.05, 1),
+    seed=st.integers(0, 1000),
+)
+def test_law_equals_transformers_warpers(temperature: float, top_k: int, top_p: float, seed: int) -> None:
+    raw = logits(seed=seed)
+    expected = TemperatureLogitsWarper(temperature)(None, raw)
+    expected = TopKLogitsWarper(top_k)(None, expected)
+    expected = TopPLogitsWarper(top_p)(None, expected).softmax(-1) if top_p < 1 else expected.softmax(-1)
+    ours = law(raw, [SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)])
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_temperature_zero_is_the_one_hot_of_the_likeliest() -> None:
+    raw = logits(rows=3)
+    ours = law(raw, [SamplingParams(temperature=0), SamplingParams(), SamplingParams(temperature=0, top_p=0.5)])
+    for row in (0, 2):
+        assert ours[row, raw[row].argmax()] == 1 and ours[row].sum() == 1
+    torch.testing.assert_close(ours[1], raw[1].softmax(-1))
+
+
+def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
+    raw = logits(rows=4)
+    params = [
+        SamplingParams(temperature=t, top_k=k, seed=s) for t, k, s in ((0, 0, 1), (1, 5, 2), (0.7, 0, 2), (1, 0, 3))
+    ]
+    together = draw(raw, params, [10, 11, 12, 13]).tolist()
+    alone = [int(draw(raw[i : i + 1], [params[i]], [10 + i])) for i in range(4)]
+    assert together == alone
+
+
+def test_draws_follow_the_law() -> None:
+    """Chi-square over 20,000 positions with one seed: noise of neighbouring positions must be independent enough."""
+    params = SamplingParams(temperature=0.8, top_k=12, top_p=0.9, seed=5)
+    count = 20_000
+    expected = law(logits(), [params])[0] * count
+    drawn = draw(logits().expand(count, -1), [params] * count, range(count))
+    observed = torch.bincount(drawn, minlength=VOCABULARY)
+    possible = expected > 0
+    assert observed[~possible].sum() == 0
+    chi_square = ((observed - expected)[possible] ** 2 / expected[possible]).sum()
+    degrees = int(possible.sum()) - 1
+    # Mean and spread of the chi-square law: five standard deviations above its mean.
+    assert chi_square < degrees + 5 * (2 * degrees) ** 0.5
+
+
+def test_noise_is_standard_gumbel_and_uncorrelated_between_seeds_positions_and_tokens() -> None:
+    seeds, positions = torch.arange(40).repeat_interleave(40), torch.arange(40).repeat(40)
+    noise = gumbel_noise(seeds, positions, 100)
+    assert abs(float(noise.mean()) - 0.5772) < 0.02
+    assert abs(float(noise.var()) - 1.6449) < 0.03
+    for one, other in ((noise[:-1], noise[1:]), (noise[:-40], noise[40:]), (noise[:, :-1], noise[:, 1:])):
+        assert abs(float(torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1])) < 0.02
+
+
+@given(seed=st.integers(-(2**63), 2**63 - 1), position=st.integers(0, 2**20))
+def test_noise_is_finite_and_reproducible(seed: int, position: int) -> None:
+    one = gumbel_noise(torch.tensor([seed]), torch.tensor([position]), VOCABULARY)
+    assert bool(one.isfinite().all())
+    assert torch.equal(one, gumbel_noise(torch.tensor([seed]), torch.tensor([position]), VOCABULARY))
+
+
+def splitmix64(state: int) -> int:
+    """The generator's output function in plain integers."""
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
+    return state ^ (state >> 31)
+
+
+@given(seed=st.integers(-(2**63), 2**63 - 1), position=st.integers(0, 2**20), token=st.integers(0, VOCABULARY - 1))
+def test_noise_is_splitmix64_as_published(seed: int, position: int, token: int) -> None:
+    """A replay on another version must draw the same, so this may never change."""
+    golden = 0x9E3779B97F4A7C15
+    key = splitmix64((splitmix64(seed % 2**64) + golden * (position + 1)) % 2**64)
+    bits = splitmix64((key + golden * (token + 1)) % 2**64) >> 11
+    expected = -math.log(-math.log((bits + 0.5) * 2.0**-53))
+    noise = gumbel_noise(torch.tensor([seed]), torch.tensor([position]), VOCABULARY)[0, token]
+    assert math.isclose(float(noise), expected, rel_tol=1e-9, abs_tol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("temperature", -1), ("temperature", float("nan")), ("top_p", 0), ("top_k", -1), ("seed", 2**63)],
+)
+def test_parameters_out_of_range_are_named(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=field):
+        SamplingParams(**{field: value})
