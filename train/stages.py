@@ -19,6 +19,7 @@ import msgspec
 
 from train.provenance import provenance
 
+STARTED = "started.json"
 RECORD = "stage.json"
 
 
@@ -36,18 +37,16 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
     def begin(self) -> None:
         """Clear what another key left behind; what this key left unfinished stays, to be resumed."""
-        started = self.folder / "started"
-        if not started.exists() or started.read_text() != self.key:
+        started = self.folder / STARTED
+        if not started.exists() or msgspec.json.decode(started.read_bytes())["key"] != self.key:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True)
-            started.write_text(self.key)
+            _write(started, {"key": self.key, "provenance": provenance()})
 
     def finish(self, **facts: Any) -> None:
         """Declare the results complete; `facts` are kept with the provenance."""
-        temporary = self.folder / f".{RECORD}"
-        record = {"key": self.key, "facts": facts, "provenance": provenance()}
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record)))
-        os.replace(temporary, self.folder / RECORD)
+        begun = msgspec.json.decode((self.folder / STARTED).read_bytes())
+        _write(self.folder / RECORD, {**begun, "facts": facts})
 
     def facts(self) -> dict[str, Any]:
         """What `finish` was told."""
@@ -69,3 +68,10 @@ def hash_folder(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _write(path: Path, value: Any) -> None:
+    """In one step: a record is whole or not there."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(value)))
+    os.replace(temporary, path)
