@@ -39,7 +39,9 @@ def run_options(command: F) -> F:
 def polydraft() -> None:
     """Speculative decoding for every language: train drafters, serve them, measure them."""
     _authenticate_ray()
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    for package in ("common", "serve", "train", "cluster"):
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 @polydraft.command()

@@ -28,7 +28,7 @@ from train.tasks import read_part
 
 CONFIG = "quickstart"
 PAIRS = 21_500
-console = Console(stderr=True)
+console = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
 
 
 def main(folder: str, *, once: bool) -> None:

@@ -41,6 +41,7 @@ def _model_options(settings: ReplicaSettings) -> dict[str, Any]:
     return {
         "num_replicas": settings.num_replicas,
         "max_ongoing_requests": settings.max_sessions,
+        "max_queued_requests": settings.max_sessions,
         # A text in progress holds a lease; shutting down waits for it.
         "graceful_shutdown_timeout_s": 300,
         "health_check_period_s": 2,

@@ -8,8 +8,13 @@ import time
 from collections.abc import AsyncGenerator
 
 from ray import serve as ray_serve
-from ray.exceptions import RayActorError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RequestCancelledError
+from ray.exceptions import RayActorError, RayError, RayTaskError, TaskCancelledError
+from ray.serve.exceptions import (
+    BackPressureError,
+    DeploymentUnavailableError,
+    RayServeException,
+    RequestCancelledError,
+)
 from ray.serve.handle import DeploymentHandle
 from ray.serve.schema import ApplicationStatus
 
@@ -62,6 +67,7 @@ class DrafterDirectory:
         self._refresh_s = refresh_s
         self._deployed: dict[str, float] = {}
         self._refused: dict[str, float] = {}
+        self._handles: dict[str, DeploymentHandle] = {}
         self._fresh_until = 0.0
         self._lock = asyncio.Lock()
 
@@ -75,10 +81,11 @@ class DrafterDirectory:
         await self._refresh()
         if language not in self.languages:
             return None
-        handle = await asyncio.to_thread(
-            ray_serve.get_deployment_handle, "Drafter", app_name=DRAFTER_APP_PREFIX + language, _check_exists=False
-        )
-        return self._checked(leases_of(handle), language)
+        if language not in self._handles:
+            self._handles[language] = await asyncio.to_thread(
+                ray_serve.get_deployment_handle, "Drafter", app_name=DRAFTER_APP_PREFIX + language
+            )
+        return self._checked(leases_of(self._handles[language]), language)
 
     def _checked(self, source: LeaseSource, language: str) -> LeaseSource:
         """Refuses a drafter that does not fit the target, until its application is deployed anew."""
@@ -98,10 +105,14 @@ class DrafterDirectory:
         async with self._lock:
             if time.monotonic() < self._fresh_until:
                 return
-            status = await asyncio.to_thread(ray_serve.status)
+            self._fresh_until = time.monotonic() + self._refresh_s
+            try:
+                status = await asyncio.to_thread(ray_serve.status)
+            except (RayError, RayServeException) as error:
+                logger.warning("Serve does not tell its applications, the last list is used: %s", error)
+                return
             self._deployed = {
                 name.removeprefix(DRAFTER_APP_PREFIX): app.last_deployed_time_s
                 for name, app in status.applications.items()
                 if name.startswith(DRAFTER_APP_PREFIX) and app.status in _USABLE
             }
-            self._fresh_until = time.monotonic() + self._refresh_s

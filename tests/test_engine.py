@@ -147,9 +147,13 @@ def test_a_drafter_follows_without_drafting_when_asked_for_nothing() -> None:
 
 
 def test_a_prompt_that_does_not_fit_ends_in_process_decoding_with_the_reason() -> None:
-    request = tiny.requests(1, temperature=0.0, max_tokens=300)[0]
+    [fits] = tiny.requests(1, temperature=0.0)
+    [too_long] = tiny.requests(1, temperature=0.0, max_tokens=300)
+    engine = tiny.verifier(tiny.model())
     with pytest.raises(DecodingError, match="max_length"):
-        Decoder(tiny.verifier(tiny.model())).generate([request])
+        Decoder(engine).generate([fits, too_long])
+    assert engine.num_sessions == 0
+    engine.check_integrity()
 
 
 def test_verdicts_are_about_the_request_that_asked() -> None:

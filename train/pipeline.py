@@ -4,8 +4,8 @@
                     └──▶ distill ──────┘
 
 Within a stage all languages run at the same time: training in one TorchTrainer per language, everything else as one
-Ray task per language. A stage whose inputs are unchanged is skipped. A language that fails drops out, the others go
-on, and the failure is told at the end.
+Ray task per language. A stage whose inputs are unchanged is skipped. Text that cannot be read ends the run at once; a
+language that fails later drops out, the others go on, and the failure is told at the end.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Pipeline:
         Raises PipelineError at the end if a language failed.
         """
         corpora = self._corpora()
+        self._raise_failures()  # text that cannot be read is told now, not after hours of work on the rest
         target = self._target(corpora)
         pretrained = self._pretrained(corpora, target)
         generic = self._generic(corpora, target) if self._recipe.generic else None
@@ -89,7 +90,6 @@ class Pipeline:
         if settings is None:
             assert self._given_target is not None
             return Target(self._given_target, hash_folder(self._given_target))
-        self._raise_failures()  # a target without one of its languages would be another target
         made = stage(self._run, "target", settings, recipe.prompt, *corpora.values())
         self._executor.run("rows", {"target": made}, tasks.prepare_target, lambda _: (recipe, settings, corpora))
         initial, loop = made.folder / "initial", settings.loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -82,19 +83,48 @@ def fit_all(
     once a second; without it progress is logged.
     """
     on_progress = on_progress or _log_progress
+    running = _start(jobs, resources)
+    seen: dict[str, Progress] = {}
+    outcomes: dict[str, Outcome] = {}
+    try:
+        while running:
+            for done in ray.wait(running, timeout=1.0)[0]:
+                running.remove(done)
+                outcomes |= ray.get(done)
+            _tell(jobs, seen, on_progress)
+    except KeyboardInterrupt:
+        for task in running:
+            ray.cancel(task, force=True)
+        raise
+    return {language: outcomes[language] for language in jobs}
+
+
+def _start(jobs: dict[str, TrainingJob], resources: Resources) -> list[ray.ObjectRef]:
+    """Ray tasks that together train all jobs; each ends with the outcomes of its own."""
+    if resources.workers == 1 and not any(job.settings.checkpoint_every for job in jobs.values()):
+        # Nothing to coordinate and nothing to go back to: the worker can do without the five processes that
+        # Ray Train starts around it, which cost a small machine more than the training.
+        # A process each: DeepSpeed keeps the process group of its first run for good.
+        needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": int(resources.use_gpu)}
+        alone = ray.remote(**needs, max_retries=0, max_calls=1)
+        return [alone(_fit_alone).remote(language, job, resources) for language, job in jobs.items()]
     environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
     # In a task, not here: it ends all its trainers when this process goes, and brings its own environment.
-    task = ray.remote(num_cpus=0, max_retries=0)(_fit_together).options(runtime_env={"env_vars": environment})
-    running = task.remote(jobs, resources)
-    seen: dict[str, Progress] = {}
-    try:
-        while not ray.wait([running], timeout=1.0)[0]:
-            _tell(jobs, seen, on_progress)
-        _tell(jobs, seen, on_progress)
-        return ray.get(running)
-    except KeyboardInterrupt:
-        ray.cancel(running, force=True)
-        raise
+    together = ray.remote(num_cpus=0, max_retries=0, runtime_env={"env_vars": environment})
+    return [together(_fit_together).remote(jobs, resources)]
+
+
+def _fit_alone(language: str, job: TrainingJob, resources: Resources) -> dict[str, Outcome]:
+    """One worker, in this process: Ray Train's local mode, which takes its process group from torchrun's variables."""
+    import torch
+
+    torch.set_num_threads(resources.cpus_per_worker)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+    os.environ.update(_worker_environment(resources) | ranks | group)
+    return {language: _outcome(job, msgspec.structs.replace(resources, workers=0))}
 
 
 def _fit_together(jobs: dict[str, TrainingJob], resources: Resources) -> dict[str, Outcome]:
@@ -121,7 +151,7 @@ def _fit(job: TrainingJob, resources: Resources) -> Progress:
     import ray.train  # here: seconds of imports, in the one process that needs them
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    job.check(resources.workers)
+    job.check(max(1, resources.workers))
     per_worker = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
     trainer = TorchTrainer(
         _train,

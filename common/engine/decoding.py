@@ -75,12 +75,16 @@ class Decoder:
         """
         finished: dict[int, Generation] = {}
         waiting = deque(enumerate(requests))
-        while len(finished) < len(requests):
-            while waiting and len(self._texts) < self._concurrency:
-                self._begin(*waiting.popleft())
-            for number in self._step():
-                finished[number] = self._end(number)
-                on_finish()
+        try:
+            while len(finished) < len(requests):
+                while waiting and len(self._texts) < self._concurrency:
+                    self._begin(*waiting.popleft())
+                for number in self._step():
+                    finished[number] = self._end(number)
+                    on_finish()
+        finally:
+            for number in list(self._texts):
+                self._close(number)
         return [finished[number] for number in range(len(requests))]
 
     def _begin(self, number: int, request: GenerationRequest) -> None:
@@ -119,12 +123,15 @@ class Decoder:
         return text.log.finish_reason is not None
 
     def _end(self, number: int) -> Generation:
-        log = self._texts.pop(number).log
+        log = self._close(number)
+        assert log.finish_reason is not None
+        return Generation(log.output, log.stats, log.finish_reason)
+
+    def _close(self, number: int) -> TokenLog:
         self._target.handle(number, Close(session=number))
         if self._drafter is not None:
             self._drafter.handle(number, Close(session=number))
-        assert log.finish_reason is not None
-        return Generation(log.output, log.stats, log.finish_reason)
+        return self._texts.pop(number).log
 
 
 def build_decoder(

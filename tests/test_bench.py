@@ -1,0 +1,17 @@
+"""Benchmarks run and end with one line of JSON; what they measure is not a test's business."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cluster.bench import roundtrip
+
+
+def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    roundtrip.main(100)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {"p50_ms", "p99_ms", "handle_p50_ms", "ratio", "provenance"} <= figures.keys()
+    assert 0 < figures["p50_ms"] <= figures["p99_ms"]
