@@ -19,7 +19,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     plain_tokens_per_second: float
 
 
-def compare(url: str, model: str, language: str, question: str, *, repetitions: int = 5) -> Comparison:
+def compare(url: str, model: str, language: str, question: str, *, repetitions: int = 8) -> Comparison:
     """Ask `repetitions` times each way, in turns, after one unmeasured time each; greedy decoding."""
     client = OpenAI(base_url=url, api_key="unused", timeout=60)
     texts: set[str] = set()

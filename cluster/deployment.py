@@ -11,7 +11,8 @@ from ray.serve.config import HTTPOptions
 from cluster.config import Config
 from common.models import fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
-from serve.app import MAIN_APP, build_drafter, build_main, drafter_app_name
+from serve.app import build_drafter, build_main, drafter_app_name
+from serve.handles import MAIN_APP
 
 logger = logging.getLogger(__name__)
 

@@ -54,7 +54,8 @@ class GenerationService(Protocol):
         Raises ServiceOverloaded or ServiceUnavailable.
         """
 
-    def healthy(self) -> bool: ...
+    async def healthy(self) -> bool:
+        """Whether a request could be answered now."""
 
 
 def build_api(service: GenerationService) -> FastAPI:
@@ -101,7 +102,7 @@ class _Endpoints:
         return self._card()
 
     async def health(self) -> dict[str, str]:
-        if not self._service.healthy():
+        if not await self._service.healthy():
             raise ServiceUnavailable("not ready to answer")
         return {"status": "ok"}
 

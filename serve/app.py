@@ -7,12 +7,10 @@ from typing import Any
 from ray import serve as ray_serve
 from ray.serve import Application
 
-from serve.handles import DRAFTER_APP_PREFIX
+from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
 from serve.model_replica import Drafter, Verifier
 from serve.router import Router
 from serve.settings import ReplicaSettings, ServeSettings
-
-MAIN_APP = "polydraft"
 
 
 def drafter_app_name(language: str) -> str:
@@ -21,7 +19,7 @@ def drafter_app_name(language: str) -> str:
 
 def build_main(target: str, languages: list[str], settings: ServeSettings) -> Application:
     """Router and verifier."""
-    verifier = ray_serve.deployment(Verifier).options(name="Verifier", **_model_options(settings.verifier))
+    verifier = ray_serve.deployment(Verifier).options(name=VERIFIER, **_model_options(settings.verifier))
     router = ray_serve.deployment(Router).options(
         name="Router",
         num_replicas=settings.router_replicas,
@@ -33,7 +31,7 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
 
 def build_drafter(registry: str, language: str, version: str, cache: str, settings: ReplicaSettings) -> Application:
     """One published drafter; deploy it as `drafter_app_name(language)` with no route."""
-    drafter = ray_serve.deployment(Drafter).options(name="Drafter", **_model_options(settings))
+    drafter = ray_serve.deployment(Drafter).options(name=DRAFTER, **_model_options(settings))
     return drafter.bind(registry, language, version, cache, settings)
 
 

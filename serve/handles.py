@@ -23,6 +23,12 @@ from serve.errors import ReplicaLost, ServiceOverloaded
 from serve.lease import LeaseSource
 from serve.replica import LeaseGrant
 
+MAIN_APP = "polydraft"
+"""The application of router and verifier."""
+
+VERIFIER, DRAFTER = "Verifier", "Drafter"
+"""Names of the model deployments."""
+
 DRAFTER_APP_PREFIX = "drafter-"
 """The application `drafter-de` holds the drafter for German."""
 
@@ -52,8 +58,8 @@ def leases_of(handle: DeploymentHandle) -> LeaseSource:
     return leases
 
 
-class DrafterDirectory:
-    """Which languages have a drafter that fits the target, found out from Serve's own list of applications.
+class Directory:
+    """What is deployed, found out from Serve's own list of applications: drafters that fit the target, and verifiers.
 
     A language is added, replaced or removed by deploying or deleting its application: nothing else is told.
 
@@ -68,6 +74,7 @@ class DrafterDirectory:
         self._deployed: dict[str, float] = {}
         self._refused: dict[str, float] = {}
         self._handles: dict[str, DeploymentHandle] = {}
+        self._verifier_running = False
         self._fresh_until = 0.0
         self._lock = asyncio.Lock()
 
@@ -76,6 +83,11 @@ class DrafterDirectory:
         """Languages with a usable drafter, as last seen."""
         return tuple(sorted(lang for lang, when in self._deployed.items() if self._refused.get(lang) != when))
 
+    async def verifier_running(self) -> bool:
+        """Whether a verifier replica is up."""
+        await self._refresh()
+        return self._verifier_running
+
     async def source(self, language: str | None) -> LeaseSource | None:
         """Where to lease the language's drafter; None decodes plainly."""
         await self._refresh()
@@ -83,7 +95,7 @@ class DrafterDirectory:
             return None
         if language not in self._handles:
             self._handles[language] = await asyncio.to_thread(
-                ray_serve.get_deployment_handle, "Drafter", app_name=DRAFTER_APP_PREFIX + language
+                ray_serve.get_deployment_handle, DRAFTER, app_name=DRAFTER_APP_PREFIX + language
             )
         return self._checked(leases_of(self._handles[language]), language)
 
@@ -111,6 +123,8 @@ class DrafterDirectory:
             except (RayError, RayServeException) as error:
                 logger.warning("Serve does not tell its applications, the last list is used: %s", error)
                 return
+            main = status.applications.get(MAIN_APP)
+            self._verifier_running = main is not None and bool(main.deployments[VERIFIER].replica_states.get("RUNNING"))
             self._deployed = {
                 name.removeprefix(DRAFTER_APP_PREFIX): app.last_deployed_time_s
                 for name, app in status.applications.items()

@@ -13,7 +13,7 @@ from common.languages import LanguageIdentifier
 from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
 from serve.api import build_api
-from serve.handles import DrafterDirectory, leases_of
+from serve.handles import Directory, leases_of
 from serve.lease import LeaseSource
 from serve.session import RemoteDrafter, RemoteVerifier, generate
 from serve.settings import ServeSettings
@@ -35,7 +35,7 @@ class Service:
         self._verifiers = verifiers
         self._identifier = LanguageIdentifier(languages)
         self._streams = StreamPool()
-        self._directory = DrafterDirectory(target_fingerprint)
+        self._directory = Directory(target_fingerprint)
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -44,8 +44,8 @@ class Service:
     def identify(self, text: str) -> str | None:
         return self._identifier.identify(text)
 
-    def healthy(self) -> bool:
-        return True
+    async def healthy(self) -> bool:
+        return await self._directory.verifier_running()
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         drafter = RemoteDrafter(

@@ -41,7 +41,7 @@ class FakeService:
         self.identified.append(text)
         return "ja"
 
-    def healthy(self) -> bool:
+    async def healthy(self) -> bool:
         return self.is_healthy
 
     def generate(self, request: GenerationRequest) -> AsyncIterator[Progress]:

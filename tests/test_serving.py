@@ -21,7 +21,8 @@ from cluster.deployment import deploy, deploy_drafter, usable_drafters
 from common.models import fingerprint, load_config, load_tokenizer
 from common.registry import Registry
 from common.settings import convert
-from serve.app import MAIN_APP, drafter_app_name
+from serve.app import drafter_app_name
+from serve.handles import MAIN_APP
 
 PORT = 18123
 URL = f"http://127.0.0.1:{PORT}"

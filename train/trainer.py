@@ -88,9 +88,8 @@ def fit_all(
     outcomes: dict[str, Outcome] = {}
     try:
         while running:
-            for done in ray.wait(running, timeout=1.0)[0]:
-                running.remove(done)
-                outcomes |= ray.get(done)
+            for done in ray.wait(list(running), timeout=1.0)[0]:
+                outcomes |= _result(done, running.pop(done))
             _tell(jobs, seen, on_progress)
     except KeyboardInterrupt:
         for task in running:
@@ -99,19 +98,27 @@ def fit_all(
     return {language: outcomes[language] for language in jobs}
 
 
-def _start(jobs: dict[str, TrainingJob], resources: Resources) -> list[ray.ObjectRef]:
-    """Ray tasks that together train all jobs; each ends with the outcomes of its own."""
+def _result(done: ray.ObjectRef, jobs: dict[str, TrainingJob]) -> dict[str, Outcome]:
+    """What a task ended with; if it died itself (out of memory, machine lost), that is its jobs' failure."""
+    try:
+        return ray.get(done)
+    except ray.exceptions.RayError as error:
+        return {language: TrainingFailure(name=job.name, message=str(error)) for language, job in jobs.items()}
+
+
+def _start(jobs: dict[str, TrainingJob], resources: Resources) -> dict[ray.ObjectRef, dict[str, TrainingJob]]:
+    """Ray tasks that together train all jobs, each with its own; they end with their jobs' outcomes."""
     if resources.workers == 1 and not any(job.settings.checkpoint_every for job in jobs.values()):
         # Nothing to coordinate and nothing to go back to: the worker can do without the five processes that
         # Ray Train starts around it, which cost a small machine more than the training.
         # A process each: DeepSpeed keeps the process group of its first run for good.
         needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": int(resources.use_gpu)}
         alone = ray.remote(**needs, max_retries=0, max_calls=1)
-        return [alone(_fit_alone).remote(language, job, resources) for language, job in jobs.items()]
+        return {alone(_fit_alone).remote(lang, job, resources): {lang: job} for lang, job in jobs.items()}
     environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
     # In a task, not here: it ends all its trainers when this process goes, and brings its own environment.
     together = ray.remote(num_cpus=0, max_retries=0, runtime_env={"env_vars": environment})
-    return [together(_fit_together).remote(jobs, resources)]
+    return {together(_fit_together).remote(jobs, resources): jobs}
 
 
 def _fit_alone(language: str, job: TrainingJob, resources: Resources) -> dict[str, Outcome]:
