@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,6 +165,6 @@ def test_models_and_health(client: OpenAI) -> None:
 )
 def test_bad_requests_are_told_in_openais_shape(client: OpenAI, change: dict, status: int, field: str) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "Haus"}]} | change
-    response = httpx.post(f"{URL}/v1/chat/completions", content=json.dumps(body))
+    response = httpx.post(f"{URL}/v1/chat/completions", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, field), error
