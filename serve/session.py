@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeVar
 
 from common.messages import Verdict
 from common.rounds import TokenLog
@@ -19,6 +20,7 @@ from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
 from serve.lease import Lease, LeaseSource, take_lease
 from serve.streams import StreamPool
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -39,21 +41,22 @@ class RemoteVerifier:
 
     async def start(self, log: TokenLog) -> None:
         """Take the first lease. Raises ServiceOverloaded when none is free, ServiceUnavailable when none is there."""
-        await self._retrying(log, None)
+
+        async def nothing(lease: Lease) -> None: ...
+
+        await self._with_lease(log, nothing)
 
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
         """Raises ServiceUnavailable when no verifier can be had, SessionRefused if the target will not go on."""
-        verdict = await self._retrying(log, draft)
-        assert verdict is not None
-        return verdict
+        return await self._with_lease(log, lambda lease: lease.verify(log, draft))
 
-    async def _retrying(self, log: TokenLog, draft: TokenIds | None) -> Verdict | None:
-        """Hold a lease, and verify `draft` if there is one."""
+    async def _with_lease(self, log: TokenLog, act: Callable[[Lease], Awaitable[T]]) -> T:
+        """Act at a replica; if it is lost, take another lease and act there."""
         for attempt in range(self._attempts):
             try:
                 if self._lease is None:
                     self._lease = await take_lease(self._source, self._streams, log)
-                return None if draft is None else await self._lease.verify(log, draft)
+                return await act(self._lease)
             except ReplicaLost as error:
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 await self.close()

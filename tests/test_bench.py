@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
+from ray import serve as ray_serve
 
 from cluster.bench import roundtrip
 
 
-def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
     roundtrip.main(100)
+    ray_serve.shutdown()  # Serve's HTTP options are fixed by its first start; other tests bring their own
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert {"p50_ms", "p99_ms", "handle_p50_ms", "ratio", "provenance"} <= figures.keys()
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]

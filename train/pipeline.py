@@ -20,6 +20,7 @@ from common.registry import Manifest, Registry
 from train import tasks
 from train.display import Display
 from train.executor import Executor
+from train.job import LoopSettings
 from train.provenance import provenance
 from train.recipe import Recipe
 from train.stages import Stage, hash_folder, stage
@@ -70,7 +71,7 @@ class Pipeline:
         self._raise_failures()  # text that cannot be read is told now, not after hours of work on the rest
         target = self._target(corpora)
         pretrained = self._pretrained(corpora, target)
-        generic = self._generic(corpora, target) if self._recipe.generic else None
+        generic = pretrained.pop(GENERIC, None)
         answers = self._answers(corpora, target)
         finetuned = self._finetuned(pretrained, answers)
         evaluated = self._evaluated(corpora, target, finetuned, generic)
@@ -98,6 +99,7 @@ class Pipeline:
         return Target(made.folder / "model", made.key)
 
     def _pretrained(self, corpora: Stages, target: Target) -> Stages:
+        """Of every language, and the generic one if the recipe wants it."""
         recipe, loop = self._recipe, self._recipe.pretrain
         stages = {
             lang: stage(self._run, f"{lang}/pretrain", loop, recipe.drafter, recipe.prompt, target.key, corpus)
@@ -106,21 +108,22 @@ class Pipeline:
         self._executor.run(
             "rows", stages, tasks.prepare_pretraining, lambda lang: (recipe, corpora[lang], lang, target.folder)
         )
-        initial = {lang: s.folder / "initial" for lang, s in stages.items()}
-        self._executor.train("pretrain", stages, initial, dict.fromkeys(stages, loop), recipe.workers)
+        loops = dict.fromkeys(stages, loop)
+        if recipe.generic:
+            # As many steps as a specialist gets in both its stages.
+            loops[GENERIC] = msgspec.structs.replace(loop, steps=loop.steps + recipe.finetune.steps)
+            stages[GENERIC] = self._generic(corpora, target, loops[GENERIC])
+        initial = {name: s.folder / "initial" for name, s in stages.items()}
+        self._executor.train("pretrain", stages, initial, loops, recipe.workers)
         return self._executor.alive(stages)
 
-    def _generic(self, corpora: Stages, target: Target) -> Stage:
-        """The baseline gets as many steps as a specialist gets in both its stages."""
-        recipe = self._recipe
-        loop = msgspec.structs.replace(recipe.pretrain, steps=recipe.pretrain.steps + recipe.finetune.steps)
-        made = stage(self._run, f"{GENERIC}/pretrain", loop, recipe.drafter, target.key, *corpora.values())
-        english_of = list(corpora.values())
+    def _generic(self, corpora: Stages, target: Target, loop: LoopSettings) -> Stage:
+        """The baseline's stage, its rows prepared."""
+        recipe, english_of = self._recipe, list(corpora.values())
+        made = stage(self._run, f"{GENERIC}/pretrain", loop, recipe.drafter, target.key, *english_of)
         self._executor.run(
             "rows", {GENERIC: made}, tasks.prepare_generic, lambda _: (recipe, english_of, target.folder)
         )
-        initial = {GENERIC: made.folder / "initial"}
-        self._executor.train("pretrain", {GENERIC: made}, initial, {GENERIC: loop}, recipe.workers)
         return made
 
     def _answers(self, corpora: Stages, target: Target) -> Stages:
@@ -148,7 +151,7 @@ class Pipeline:
 
     def _evaluated(self, corpora: Stages, target: Target, finetuned: Stages, generic: Stage | None) -> Stages:
         recipe = self._recipe
-        baseline = {GENERIC: generic} if generic is not None and self._executor.alive({GENERIC: generic}) else {}
+        baseline = {GENERIC: generic} if generic is not None else {}
         stages = {
             lang: stage(
                 self._run, f"{lang}/evaluate", recipe.evaluate, target.key, corpora[lang], s, *baseline.values()
