@@ -104,7 +104,7 @@ class Registry:
             provenance=provenance,
         )
         self._storage.replace(language, version, MANIFEST, value=manifest)
-        return manifest
+        return self.manifest(language, version)
 
     def promote(self, language: str, version: str) -> None:
         """Make `version` current. Promoting the current version changes nothing."""
