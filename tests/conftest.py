@@ -19,6 +19,6 @@ def ray_cluster() -> Iterator[None]:
     """One local Ray with a fixed size, whatever the machine has."""
     import ray
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="warning")
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="warning")
     yield
     ray.shutdown()
