@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -73,8 +76,11 @@ def test_invalid_sampling_parameters_are_refused_by_the_decoder() -> None:
         FrameDecoder().feed(broken)
 
 
-async def _pair(client_hello: bytes) -> tuple[Connection, asyncio.StreamReader, asyncio.Future[Exception]]:
-    """A server connection, driven by raw bytes."""
+@asynccontextmanager
+async def _pair(
+    client_hello: bytes,
+) -> AsyncIterator[tuple[Connection, asyncio.StreamReader, asyncio.Future[Exception]]]:
+    """A server connection, driven by raw bytes. The writer is kept to the end: dropping it would close the stream."""
     loop = asyncio.get_running_loop()
     lost: asyncio.Future[Exception] = loop.create_future()
     made: asyncio.Future[Connection] = loop.create_future()
@@ -87,9 +93,9 @@ async def _pair(client_hello: bytes) -> tuple[Connection, asyncio.StreamReader, 
     server = await loop.create_server(factory, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
     writer.write(client_hello)
-    connection = await made
+    yield await made, reader, lost
+    writer.close()
     server.close()
-    return connection, reader, lost
 
 
 @pytest.mark.parametrize(
@@ -101,21 +107,20 @@ async def _pair(client_hello: bytes) -> tuple[Connection, asyncio.StreamReader, 
     ],
 )
 async def test_a_wrong_greeting_ends_the_connection(greeting: bytes, error: str) -> None:
-    connection, reader, lost = await _pair(greeting)
-    with pytest.raises(ProtocolError, match=error):
-        await connection.peer
-    assert error in str(await lost)
-    while await reader.read(100):
-        pass  # our greeting, then the end
+    async with _pair(greeting) as (connection, reader, lost):
+        with pytest.raises(ProtocolError, match=error):
+            await connection.peer
+        assert error in str(await lost)
+        while await reader.read(100):
+            pass  # our greeting, then the end
 
 
 async def test_messages_of_one_turn_leave_in_one_write() -> None:
-    connection, reader, _ = await _pair(encode(Hello()))
-    await connection.peer
-    for session in range(100):
-        connection.send(Close(session=session))
-    decoder, received = FrameDecoder(), []
-    while len(received) < 101:
-        received += decoder.feed(await reader.read(2**16))
-    assert received[1:] == [Close(session=session) for session in range(100)]
-    connection.close()
+    connection, transport = Connection(Hello(), lambda c, m: None, lambda c, e: None), Mock(spec=asyncio.Transport)
+    connection.connection_made(transport)
+    sent: list[Message] = [Close(session=session) for session in range(100)]
+    for message in sent:
+        connection.send(message)
+    await asyncio.sleep(0)  # the end of this turn
+    transport.write.assert_called_once()
+    assert FrameDecoder().feed(transport.write.call_args.args[0]) == [Hello(), *sent]
