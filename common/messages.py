@@ -1,7 +1,7 @@
 """Every message of the data plane. One tagged union each way; `VERSION` is checked when a stream opens.
 
-    router ──Open, Verify, Close──▶ verifier          router ──Open, Propose, Close──▶ drafter
-           ◀──Verdict, Failure────                           ◀──Draft, Failure────────
+    router ──Open, Verify, Close──▶ verifier          router ──Open, Propose, Score, Close──▶ drafter
+           ◀──Verdict, Failure────                           ◀──Draft, Scored, Failure───────
 
 A session is a number that the router chose, unique on its stream. `base` is always a count of committed tokens
 (prompt included), so that a stale or repeated message is recognised by both ends. Only token ids travel: under
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import msgspec
 
-from common.types import SamplingParams, TokenIds
+from common.types import SamplingParams, StepCost, TokenIds, TokenLogprob
 
-VERSION = 1
+VERSION = 2
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -30,8 +30,10 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
 
     session: int
     token: str
-    prompt: TokenIds
-    """The committed tokens so far: the prompt, and on a replay what was already generated."""
+    committed: TokenIds
+    """The tokens so far: the prompt, and on a replay what was already generated."""
+    prompt_length: int
+    """How many of them are the prompt: penalties tell prompt and output apart."""
     max_length: int
     """Most tokens that the sequence can reach; the replica reserves memory for them."""
     sampling: SamplingParams
@@ -52,6 +54,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, tag="verdict"):
     base: int
     accepted: int
     next_token: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each of the accepted + 1 output tokens, if the session's sampling asks for them."""
+    cost: StepCost = StepCost()
 
 
 class Propose(msgspec.Struct, frozen=True, kw_only=True, tag="propose"):
@@ -69,6 +74,24 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, tag="draft"):
     session: int
     base: int
     tokens: TokenIds
+    cost: StepCost = StepCost()
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score"):
+    """Would this drafter have drafted `committed`, which follow the first `base` tokens?"""
+
+    session: int
+    base: int
+    committed: TokenIds
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):
+    """Of the tokens on top of `base`, the drafter would have drawn `agreed` itself, each given those before it."""
+
+    session: int
+    base: int
+    agreed: int
+    cost: StepCost = StepCost()
 
 
 class Close(msgspec.Struct, frozen=True, kw_only=True, tag="close"):
@@ -85,7 +108,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
 
 
 VerifierRequest = Open | Verify | Close
-DrafterRequest = Open | Propose | Close
-VerifierReply = Verdict | Failure
-DrafterReply = Draft | Failure
-Message = Hello | Open | Verify | Verdict | Propose | Draft | Close | Failure
+Question = Verify | Propose | Score
+"""What is answered."""
+
+Answer = Verdict | Draft | Scored
+Request = Open | Question | Close
+Reply = Answer | Failure
+Message = Hello | Request | Reply

@@ -7,7 +7,9 @@ drives the in-process loop and the router's, so that both end a text in the same
 from __future__ import annotations
 
 from common.messages import Open, Propose, Verdict, Verify
-from common.types import GenerationRequest, Progress, SpeculationStats, TokenIds
+from common.types import GenerationRequest, Progress, SpeculationStats, Timings, TokenIds
+
+_NO_TIME = Timings()
 
 
 class TokenLog:
@@ -20,6 +22,7 @@ class TokenLog:
         self.request = request
         self.tokens: list[int] = list(request.prompt)
         self.stats = SpeculationStats()
+        self.timings = _NO_TIME
         self.finish_reason: str | None = None
 
     @property
@@ -31,7 +34,8 @@ class TokenLog:
         return Open(
             session=session,
             token=token,
-            prompt=tuple(self.tokens),
+            committed=tuple(self.tokens),
+            prompt_length=len(self.request.prompt),
             max_length=self.request.max_length,
             sampling=self.request.sampling,
         )
@@ -52,7 +56,9 @@ class TokenLog:
     def verify(self, session: int, draft: TokenIds) -> Verify:
         return Verify(session=session, base=len(self.tokens), draft=draft)
 
-    def commit(self, draft: TokenIds, verdict: Verdict, drafter: str | None = None) -> Progress:
+    def commit(
+        self, draft: TokenIds, verdict: Verdict, drafter: str | None = None, timings: Timings = _NO_TIME
+    ) -> Progress:
         """Append what the verdict keeps; ends the text at a stop token or at max_tokens.
 
         Raises ValueError if the verdict is not about this log's end: it is stale, or not for this draft.
@@ -64,11 +70,19 @@ class TokenLog:
             )
         kept = self._until_end((*draft[: verdict.accepted], verdict.next_token))
         self.tokens.extend(kept)
+        self.timings += timings
         accepted = min(verdict.accepted, len(kept))
         self.stats += SpeculationStats(
             rounds=1, drafted_tokens=len(draft), accepted_tokens=accepted, output_tokens=len(kept)
         )
-        return Progress(tokens=kept, stats=self.stats, drafter=drafter, finish_reason=self.finish_reason)
+        return Progress(
+            tokens=kept,
+            logprobs=verdict.logprobs[: len(kept)],
+            stats=self.stats,
+            timings=self.timings,
+            drafter=drafter,
+            finish_reason=self.finish_reason,
+        )
 
     def _until_end(self, tokens: TokenIds) -> TokenIds:
         room = self.request.max_length - len(self.tokens)

@@ -11,6 +11,9 @@ import msgspec
 
 TokenIds = tuple[int, ...]
 
+MAX_LOGPROBS = 20
+"""Most alternatives reported for a token, as in OpenAI's API."""
+
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """How one token is chosen from the target's logits.
@@ -24,8 +27,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     """Keep the k likeliest tokens; 0 keeps all."""
     top_p: float = 1.0
     """Keep the smallest set of tokens whose probability reaches top_p."""
+    min_p: float = 0.0
+    """Keep the tokens at least this fraction as likely as the likeliest; 0 keeps all."""
+    presence_penalty: float = 0.0
+    """Taken from the logit of every token that the output already holds."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit once for each time the output holds it."""
+    repetition_penalty: float = 1.0
+    """Divides the positive and multiplies the negative logits of tokens in the prompt or the output (CTRL,
+    arXiv 1909.05858)."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Added to the logits of these tokens: (token id, bias) pairs."""
     seed: int = 0
     """Keys the noise: the same seed gives the same text, with or without speculation."""
+    logprobs: int | None = None
+    """Report each output token's log-probability, and those of this many likeliest ones; None reports nothing."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.temperature <= 100.0:
@@ -34,12 +50,37 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(f"top_k must be 0 (off) or positive, not {self.top_k}")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p must be in (0, 1], not {self.top_p}")
+        if not 0.0 <= self.min_p <= 1.0:
+            raise ValueError(f"min_p must be between 0 and 1, not {self.min_p}")
+        for name in ("presence_penalty", "frequency_penalty"):
+            if not -2.0 <= getattr(self, name) <= 2.0:
+                raise ValueError(f"{name} must be between -2 and 2, not {getattr(self, name)}")
+        if not 0.0 < self.repetition_penalty <= 100.0:
+            raise ValueError(f"repetition_penalty must be in (0, 100], not {self.repetition_penalty}")
+        if not all(token >= 0 and -100.0 <= bias <= 100.0 for token, bias in self.logit_bias):
+            raise ValueError("logit_bias must map token ids to numbers between -100 and 100")
         if not -(2**63) <= self.seed < 2**63:
             raise ValueError(f"seed must fit in 64 bits, not {self.seed}")
+        if self.logprobs is not None and not 0 <= self.logprobs <= MAX_LOGPROBS:
+            raise ValueError(f"logprobs must be between 0 and {MAX_LOGPROBS}, not {self.logprobs}")
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
+
+    @property
+    def penalised(self) -> bool:
+        """Whether the logits depend on which tokens came before, beyond what the model makes of them."""
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """How likely the target found an output token: natural logarithms, before penalties and temperature."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+    """The likeliest tokens at its position with theirs, likeliest first."""
 
 
 class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,13 +93,19 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end the text (end of sequence); the stop token itself counts as output."""
     language: str | None = None
-    """Language whose drafter helps; None decodes plainly."""
+    """Language of the text, None if it is not known."""
+    drafter: str | None = None
+    """Name of the drafter that was asked for; None leaves the choice to the server."""
+    max_draft_length: int | None = None
+    """Most tokens drafted a round: 0 decodes plainly, None leaves it to the server."""
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ValueError("prompt must hold at least one token")
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if self.max_draft_length is not None and self.max_draft_length < 0:
+            raise ValueError(f"max_draft_length must not be negative, not {self.max_draft_length}")
 
     @property
     def max_length(self) -> int:
@@ -97,6 +144,36 @@ class SpeculationStats(msgspec.Struct, frozen=True, kw_only=True):
         return self.accepted_tokens / self.drafted_tokens if self.drafted_tokens else 0.0
 
 
+class StepCost(msgspec.Struct, frozen=True, array_like=True):
+    """What the engine spent on an answer; the basis on which draft lengths are chosen."""
+
+    seconds: float = 0.0
+    """Duration of the forward passes that the answer took part in."""
+    tokens: int = 0
+    """Tokens in those passes, of all sessions together."""
+
+    def __add__(self, other: StepCost) -> StepCost:
+        return StepCost(self.seconds + other.seconds, self.tokens + other.tokens)
+
+
+class Timings(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the time of a text went, in seconds."""
+
+    draft_s: float = 0.0
+    """The drafter's forward passes."""
+    verify_s: float = 0.0
+    """The target's forward passes."""
+    wire_s: float = 0.0
+    """Waiting for either beyond that: the streams, and the queues at both ends."""
+
+    def __add__(self, other: Timings) -> Timings:
+        return Timings(
+            draft_s=self.draft_s + other.draft_s,
+            verify_s=self.verify_s + other.verify_s,
+            wire_s=self.wire_s + other.wire_s,
+        )
+
+
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What one round added to a text."""
 
@@ -104,7 +181,11 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """The output tokens of this round, in order; never past a stop token or max_tokens."""
     stats: SpeculationStats
     """Sums over the rounds so far."""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    """One for each of `tokens`, if the request asked for them."""
+    timings: Timings = Timings()
+    """Sums over the rounds so far."""
     drafter: str | None = None
-    """Version of the drafter that helps at the moment; None while decoding plainly."""
+    """What drafts at the moment, such as `de/v0003` or `ngram`; None while decoding plainly."""
     finish_reason: str | None = None
     """"stop" or "length" on the last one, else None."""

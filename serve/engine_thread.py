@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from common.engine.engine import Reply, Request
 from common.engine.sessions import Key
+from common.messages import Reply, Request
 
 Replies = Sequence[tuple[Key, Reply]]
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from common.engine.sessions import Key
-from common.messages import Close, Failure, Hello, Message, Open, Propose, Verify
+from common.messages import Close, Failure, Hello, Message, Open, Propose, Score, Verify
 from common.models import Fingerprint
 from serve.engine_thread import EngineThread, Replies, SteppedEngine
 from serve.errors import ReplicaLost
@@ -116,7 +116,7 @@ class Replica:
         match message:
             case Open():
                 self._open(connection, message)
-            case Verify() | Propose():
+            case Verify() | Propose() | Score():
                 self._engine.submit((connection, message.session), message)
             case Close():
                 self._end(self._tokens.get((connection, message.session), ""))

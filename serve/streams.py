@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from common.messages import Close, Draft, Failure, Hello, Message, Open, Propose, Verdict, Verify
+from common.messages import Answer, Close, Failure, Hello, Message, Open, Propose, Question
 from serve.errors import ReplicaLost, SessionRefused
 from serve.wire import Connection
 
@@ -16,14 +16,14 @@ class Channel:
     def __init__(self, connection: Connection, session: int) -> None:
         self.session = session
         self._connection = connection
-        self._waiting: asyncio.Future[Verdict | Draft] | None = None
+        self._waiting: asyncio.Future[Answer] | None = None
         self._base = 0
         self._lost: Exception | None = None
 
     def send(self, message: Open | Close) -> None:
         self._connection.send(message)
 
-    async def ask(self, message: Verify | Propose) -> Verdict | Draft:
+    async def ask(self, message: Question) -> Answer:
         """Send and wait for the answer to just this message; an answer to an earlier one is dropped.
 
         Raises ReplicaLost or SessionRefused.
@@ -38,7 +38,7 @@ class Channel:
     def deliver(self, message: Message) -> None:
         if isinstance(message, Failure):
             self.fail(SessionRefused(message.message))
-        elif isinstance(message, Verdict | Draft) and message.base == self._base and self._pending:
+        elif isinstance(message, Answer) and message.base == self._base and self._pending:
             self._pending.set_result(message)
 
     def fail(self, error: Exception) -> None:
@@ -48,7 +48,7 @@ class Channel:
             self._pending.set_exception(error)
 
     @property
-    def _pending(self) -> asyncio.Future[Verdict | Draft] | None:
+    def _pending(self) -> asyncio.Future[Answer] | None:
         return self._waiting if self._waiting is not None and not self._waiting.done() else None
 
 

@@ -13,7 +13,8 @@ from common.engine.batch import Feed
 from common.engine.cache import BlockPool, CachedSequence, CacheIntegrityError
 from common.engine.decoding import Decoder, DecodingError
 from common.engine.runner import ModelRunner
-from common.messages import Close, Draft, Failure, Open, Propose, Verdict, Verify
+from common.messages import Close, Draft, Failure, Open, Propose, Score, Scored, Verdict, Verify
+from common.rounds import TokenLog
 from common.types import SamplingParams
 
 
@@ -76,7 +77,14 @@ def test_packed_logits_equal_the_plain_model(shape: str, texts: list[list[int]],
 
 
 def _open(session: int, *, prompt: tuple[int, ...] = (3, 4, 5), max_length: int = 32) -> Open:
-    return Open(session=session, token="", prompt=prompt, max_length=max_length, sampling=SamplingParams())
+    return Open(
+        session=session,
+        token="",
+        committed=prompt,
+        prompt_length=len(prompt),
+        max_length=max_length,
+        sampling=SamplingParams(),
+    )
 
 
 def test_a_session_without_room_waits_and_is_admitted_when_another_closes() -> None:
@@ -109,8 +117,8 @@ def test_a_long_prompt_does_not_hold_up_others() -> None:
     ("request_", "field"),
     [
         (_open(1, max_length=257), "max_length"),
-        (_open(1, prompt=tuple([5] * 33)), "prompt"),
-        (_open(1, prompt=(61,)), "prompt"),
+        (_open(1, prompt=tuple([5] * 33)), "committed"),
+        (_open(1, prompt=(61,)), "committed"),
         (Verify(session=1, base=3), "session"),
         (Propose(session=1, base=3, committed=(), count=1), "session"),
     ],
@@ -139,11 +147,11 @@ def test_a_drafter_follows_without_drafting_when_asked_for_nothing() -> None:
     while engine.busy:
         assert engine.step() == []
     engine.handle(1, Propose(session=1, base=5, committed=(9,), count=2))
-    replies = [reply for _ in range(3) for reply in engine.step()]
+    drafts = [reply.tokens for _ in range(3) for _, reply in engine.step()]
     fresh = tiny.drafter(tiny.model())
     fresh.handle(1, _open(1, prompt=(3, 4, 5, 7, 8, 9)))
     fresh.handle(1, Propose(session=1, base=6, committed=(), count=2))
-    assert replies == [reply for _ in range(3) for reply in fresh.step()] and len(replies) == 1
+    assert drafts == [reply.tokens for _ in range(3) for _, reply in fresh.step()] and len(drafts) == 1
 
 
 def test_a_prompt_that_does_not_fit_ends_in_process_decoding_with_the_reason() -> None:
@@ -162,3 +170,17 @@ def test_verdicts_are_about_the_request_that_asked() -> None:
     engine.handle("k", Verify(session=9, base=3, draft=(1, 1)))
     [(key, reply)] = engine.step()
     assert key == "k" and isinstance(reply, Verdict) and (reply.session, reply.base) == (9, 3)
+
+
+def test_a_drafter_scores_tokens_as_it_would_have_drafted_them() -> None:
+    model = tiny.model()
+    [request] = tiny.requests(1, temperature=1.0)
+    written = reference.generate_plain(reference.logits_of(tiny.model()), request)
+    engine = tiny.drafter(model)
+    engine.handle(1, TokenLog(request).open(1, ""))
+    base = len(request.prompt)
+    for committed, agreed in ((written, len(written)), ((written[0], (written[1] + 1) % tiny.VOCABULARY), 1)):
+        engine.handle(1, Score(session=1, base=base, committed=committed))
+        [(_, reply)] = engine.step()
+        assert isinstance(reply, Scored) and (reply.base, reply.agreed) == (base, agreed)
+        assert reply.cost.seconds > 0 and reply.cost.tokens >= len(committed)

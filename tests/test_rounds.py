@@ -78,5 +78,5 @@ def test_the_last_token_of_a_text_is_never_drafted(written: int, drafted: int) -
 def test_a_replay_opens_with_all_that_was_written() -> None:
     log = new_log()
     log.commit((4,), verdict(log, 1, 5))
-    assert log.open(7, "token").prompt == (*PROMPT, 4, 5)
+    assert log.open(7, "token").committed == (*PROMPT, 4, 5)
     assert log.open(7, "token").max_length == len(PROMPT) + 6

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from common.engine import reference
 from common.engine.drafting import Drafting
-from common.engine.engine import Engine, Reply, Request
+from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.sessions import Key, Session
-from common.messages import Draft, Open, Propose, Verify
+from common.messages import Draft, Open, Propose, Question, Reply, Request, Verify
 from common.models import Fingerprint
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
@@ -252,7 +252,14 @@ async def test_a_frame_without_the_leases_token_is_refused() -> None:
         grant = await anext(grants)
         for token in ("", "guessed", grant.token):
             channel = await pool.channel(grant.address, grant.incarnation)
-            request = Open(session=channel.session, token=token, prompt=(1,), max_length=9, sampling=SamplingParams())
+            request = Open(
+                session=channel.session,
+                token=token,
+                committed=(1,),
+                prompt_length=1,
+                max_length=9,
+                sampling=SamplingParams(),
+            )
             channel.send(request)
             asking = channel.ask(Verify(session=channel.session, base=1))
             if token == grant.token:

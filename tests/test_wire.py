@@ -12,8 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.messages import VERSION, Close, Draft, Failure, Hello, Message, Open, Propose, Verdict, Verify
-from common.types import SamplingParams
+from common.messages import (
+    VERSION,
+    Close,
+    Draft,
+    Failure,
+    Hello,
+    Message,
+    Open,
+    Propose,
+    Score,
+    Scored,
+    Verdict,
+    Verify,
+)
+from common.types import SamplingParams, StepCost
 from serve import wire
 from serve.wire import Connection, FrameDecoder, ProtocolError, encode
 
@@ -28,12 +41,16 @@ _sampling = st.builds(
 )
 _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, version=st.just(VERSION), incarnation=st.text(max_size=8)),
-    st.builds(Open, session=_ids, token=st.text(), prompt=_tokens, max_length=_ids, sampling=_sampling),
+    st.builds(
+        Open, session=_ids, token=st.text(), committed=_tokens, prompt_length=_ids, max_length=_ids, sampling=_sampling
+    ),
     st.builds(Verify, session=_ids, base=_ids, draft=_tokens),
     st.builds(Verdict, session=_ids, base=_ids, accepted=_ids, next_token=_ids),
     st.builds(Propose, session=_ids, base=_ids, committed=_tokens, count=_ids),
     st.builds(Draft, session=_ids, base=_ids, tokens=_tokens),
     st.builds(Close, session=_ids),
+    st.builds(Score, session=_ids, base=_ids, committed=_tokens),
+    st.builds(Scored, session=_ids, base=_ids, agreed=_ids, cost=st.builds(StepCost, st.floats(0, 9), _ids)),
     st.builds(Failure, session=_ids, message=st.text()),
 )
 
@@ -69,7 +86,7 @@ def test_a_message_over_the_limit_is_not_sent() -> None:
 
 
 def test_invalid_sampling_parameters_are_refused_by_the_decoder() -> None:
-    frame = encode(Open(session=1, token="t", prompt=(1,), max_length=2, sampling=SamplingParams()))
+    frame = encode(Open(session=1, token="t", committed=(1,), prompt_length=1, max_length=2, sampling=SamplingParams()))
     broken = frame.replace(b"temperature\xcb?\xf0", b"temperature\xcb\xbf\xf0")  # 1.0 → -1.0
     assert broken != frame
     with pytest.raises(ProtocolError, match="temperature"):

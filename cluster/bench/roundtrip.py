@@ -20,9 +20,8 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.bench.report import report
 from cluster.run import start_ray
-from common.engine.engine import Reply, Request
 from common.engine.sessions import Key
-from common.messages import Draft, Propose, Verdict, Verify
+from common.messages import Draft, Propose, Reply, Request, Verdict, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, TokenIds

@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 
 from common.engine.cache import BLOCK_SIZE
 from common.engine.drafting import Drafting
-from common.engine.engine import Engine, Reply, Role
+from common.engine.engine import Engine, Role
 from common.engine.runner import ModelRunner
 from common.engine.verification import Verification
-from common.messages import Close, Draft, Failure, Verdict
+from common.messages import Close, Draft, Failure, Reply, Verdict
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SpeculationStats, TokenIds
 

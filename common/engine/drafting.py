@@ -1,4 +1,4 @@
-"""The drafter's role: write short continuations, one token a step.
+"""The drafter's role: write short continuations, one token a step, and tell how well it would have written others.
 
 It draws with the same parameters and the same keyed noise as the target will, which is what makes its tokens likely
 to be the target's.
@@ -12,46 +12,67 @@ import torch
 from torch import Tensor
 
 from common.engine.sessions import Session
-from common.messages import Draft, Propose, Verify
+from common.messages import Draft, Propose, Question, Score, Scored, Verify
 from common.sampling import draw
 
 
 class Drafting:
     """Implements `engine.Role`."""
 
-    def take(self, session: Session, request: Verify | Propose, vocabulary: int) -> Draft | None:
+    def take(self, session: Session, question: Question, vocabulary: int) -> Draft | None:
         """Take over the committed tokens; what was drafted and not accepted is rolled back."""
-        if not isinstance(request, Propose):
-            raise ValueError(f"{type(request).__name__}: a drafter takes Open, Propose and Close")
-        if not 1 <= request.base <= len(session.tokens):
-            raise ValueError(f"base: {request.base}, but {len(session.tokens)} tokens are known")
-        if request.base + len(request.committed) + request.count > session.max_length:
-            raise ValueError(f"count: the text would exceed {session.max_length} tokens")
-        if not all(0 <= token < vocabulary for token in request.committed):
-            raise ValueError(f"committed: token ids must be below {vocabulary}")
-        session.tokens[request.base :] = request.committed
+        if isinstance(question, Verify):
+            raise ValueError("Verify: a drafter takes Open, Propose, Score and Close")
+        _check(session, question, vocabulary)
+        # The tokens to be scored join the session when they are: their logits are wanted.
+        session.tokens[question.base :] = question.committed if isinstance(question, Propose) else ()
         if session.sequence is not None:
             session.sequence.keep_common_prefix(session.tokens)
-        session.work = request
-        return _reply(session)
+        session.work = question
+        return _draft(session, question) if isinstance(question, Propose) else None
 
     def extra_tokens(self, session: Session) -> Sequence[int]:
-        return ()
+        return session.work.committed if isinstance(session.work, Score) else ()
 
-    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | None]:
-        positions = [len(s.tokens) for s in sessions]
-        drawn = draw(torch.cat(list(logits)), [s.sampling for s in sessions], positions).tolist()
-        for session, token in zip(sessions, drawn, strict=True):
-            session.tokens.append(token)
-        return [_reply(session) for session in sessions]
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | Scored | None]:
+        """One draw for all rows of all sessions."""
+        rows = [(s, i) for s, rows in zip(sessions, logits, strict=True) for i in range(len(rows))]
+        drawn = draw(torch.cat(list(logits)), [s.sampling for s, _ in rows], [len(s.tokens) + i for s, i in rows])
+        draws = drawn.split([len(rows) for rows in logits])
+        return [_use(s, d) for s, d in zip(sessions, (d.tolist() for d in draws), strict=True)]
 
 
-def _reply(session: Session) -> Draft | None:
+def _check(session: Session, question: Propose | Score, vocabulary: int) -> None:
+    if not 1 <= question.base <= len(session.tokens):
+        raise ValueError(f"base: {question.base}, but {len(session.tokens)} tokens are known")
+    count = question.count if isinstance(question, Propose) else 0
+    if question.base + len(question.committed) + count > session.max_length:
+        raise ValueError(f"count: the text would exceed {session.max_length} tokens")
+    if not all(0 <= token < vocabulary for token in question.committed):
+        raise ValueError(f"committed: token ids must be below {vocabulary}")
+
+
+def _use(session: Session, draws: list[int]) -> Draft | Scored | None:
+    question = session.work
+    if isinstance(question, Score):
+        return _scored(session, question, draws)
+    assert isinstance(question, Propose)
+    session.tokens += draws
+    return _draft(session, question)
+
+
+def _draft(session: Session, question: Propose) -> Draft | None:
     """The draft, if it is complete."""
-    assert isinstance(session.work, Propose)
-    request = session.work
-    base = request.base + len(request.committed)
-    if len(session.tokens) < base + request.count:
+    base = question.base + len(question.committed)
+    if len(session.tokens) < base + question.count:
         return None
     session.work = None
-    return Draft(session=request.session, base=base, tokens=tuple(session.tokens[base:]))
+    return Draft(session=question.session, base=base, tokens=tuple(session.tokens[base:]))
+
+
+def _scored(session: Session, question: Score, draws: list[int]) -> Scored:
+    """Each token against the drafter's own draw at its place; the last draw is about the token after them."""
+    session.work = None
+    session.tokens += question.committed
+    agreed = sum(drawn == token for drawn, token in zip(draws, question.committed, strict=False))
+    return Scored(session=question.session, base=question.base, agreed=agreed)

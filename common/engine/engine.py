@@ -7,30 +7,30 @@ cached, and chunks of the prompts that are not, so that a long prompt does not h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 from torch import Tensor
 
 from common.engine.batch import Feed
 from common.engine.runner import ModelRunner
 from common.engine.sessions import Key, Session, SessionTable
-from common.messages import Close, Draft, Failure, Open, Propose, Verdict, Verify
-
-Request = Open | Verify | Propose | Close
-Reply = Verdict | Draft | Failure
+from common.messages import Answer, Close, Failure, Open, Question, Reply, Request
+from common.types import StepCost
 
 
 class Role(Protocol):
     """What an engine does for its sessions."""
 
-    def take(self, session: Session, request: Verify | Propose, vocabulary: int) -> Reply | None:
-        """Accept a request; the answer, if it needs no forward pass. Raises ValueError, naming the field."""
+    def take(self, session: Session, question: Question, vocabulary: int) -> Answer | None:
+        """Accept a question; the answer, if it needs no forward pass. Raises ValueError, naming the field."""
 
     def extra_tokens(self, session: Session) -> Sequence[int]:
         """Tokens to run after the session's own; logits are wanted from its last own token on."""
 
-    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> Sequence[Reply | None]:
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> Sequence[Answer | None]:
         """Use the logits [1 + extra tokens, V] of each session; None for a session that needs another step."""
 
 
@@ -66,12 +66,8 @@ class Engine:
     def step(self) -> list[tuple[Key, Reply]]:
         """Run the model once over what is pending; returns the answers that are ready."""
         planned = self._plan()
-        logits = self._runner.forward([feed for _, feed in planned]) if planned else []
-        answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
-        if answering:
-            sessions, rows = zip(*answering, strict=True)
-            for session, reply in zip(sessions, self._role.advance(sessions, rows), strict=True):
-                self._replies += [(session.key, reply)] if reply else []
+        if planned:
+            self._run(planned)
         replies, self._replies = self._replies, []
         return replies
 
@@ -87,6 +83,21 @@ class Engine:
     def check_integrity(self) -> None:
         """Raises AssertionError if memory was leaked or lent twice."""
         self._table.check_integrity()
+
+    def _run(self, planned: Sequence[tuple[Session, Feed]]) -> None:
+        started = time.perf_counter()
+        logits = self._runner.forward([feed for _, feed in planned])
+        answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
+        if not answering:
+            return
+        sessions, rows = zip(*answering, strict=True)
+        answers = self._role.advance(sessions, rows)
+        cost = StepCost(time.perf_counter() - started, sum(len(feed.tokens) for _, feed in planned))
+        for session, answer in zip(sessions, answers, strict=True):
+            session.spent += cost
+            if answer is not None:
+                self._replies.append((session.key, msgspec.structs.replace(answer, cost=session.spent)))
+                session.spent = StepCost()
 
     def _plan(self) -> list[tuple[Session, Feed]]:
         sessions = list(self._table.admitted())

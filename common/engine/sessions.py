@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from common.engine.cache import CachedSequence
 from common.engine.runner import ModelRunner
-from common.messages import Open, Propose, Verify
-from common.types import SamplingParams
+from common.messages import Open, Question
+from common.types import SamplingParams, StepCost
+
+_FREE = StepCost()
 
 Key = Hashable
 """Names a session within an engine: what serves it decides how."""
@@ -22,12 +24,16 @@ class Session:
     key: Key
     tokens: list[int]
     """Committed tokens; at a drafter also the ones it has drafted on top."""
+    prompt_length: int
+    """How many of them are the client's."""
     sampling: SamplingParams
     max_length: int
     sequence: CachedSequence | None = None
     """Its memory, once admitted."""
-    work: Verify | Propose | None = None
-    """The request being answered."""
+    work: Question | None = None
+    """The question being answered."""
+    spent: StepCost = _FREE
+    """What that has cost so far."""
 
     @property
     def cached(self) -> CachedSequence:
@@ -52,7 +58,7 @@ class SessionTable:
         """Raises ValueError if the session could never be served here."""
         self._check(request)
         self.close(key)
-        session = Session(key, list(request.prompt), request.sampling, request.max_length)
+        session = Session(key, list(request.committed), request.prompt_length, request.sampling, request.max_length)
         self._sessions[key] = session
         self._waiting.append(session)
 
@@ -93,11 +99,13 @@ class SessionTable:
 
     def _check(self, request: Open) -> None:
         runner = self._runner
-        if not 1 <= len(request.prompt) <= request.max_length:
-            raise ValueError(f"prompt: {len(request.prompt)} tokens do not fit a text of {request.max_length}")
+        if not 1 <= len(request.committed) <= request.max_length:
+            raise ValueError(f"committed: {len(request.committed)} tokens do not fit a text of {request.max_length}")
+        if not 0 <= request.prompt_length <= len(request.committed):
+            raise ValueError(f"prompt_length: {request.prompt_length} of {len(request.committed)} tokens")
         if request.max_length > runner.context_length:
             raise ValueError(f"max_length: {request.max_length} exceeds the context of {runner.context_length}")
         if request.max_length > runner.pool.capacity:
             raise ValueError(f"max_length: {request.max_length} exceeds the cache of {runner.pool.capacity} tokens")
-        if not all(0 <= token < runner.vocabulary for token in request.prompt):
-            raise ValueError(f"prompt: token ids must be below {runner.vocabulary}")
+        if not all(0 <= token < runner.vocabulary for token in request.committed):
+            raise ValueError(f"committed: token ids must be below {runner.vocabulary}")

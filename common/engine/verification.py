@@ -9,22 +9,22 @@ from torch import Tensor
 
 from common.acceptance import accept_coupled
 from common.engine.sessions import Session
-from common.messages import Propose, Verdict, Verify
+from common.messages import Question, Verdict, Verify
 from common.sampling import draw
 
 
 class Verification:
     """Implements `engine.Role`."""
 
-    def take(self, session: Session, request: Verify | Propose, vocabulary: int) -> None:
-        if not isinstance(request, Verify):
-            raise ValueError(f"{type(request).__name__}: a verifier takes Open, Verify and Close")
-        if request.base != len(session.tokens) or session.work is not None:
-            raise ValueError(f"base: {request.base}, but {len(session.tokens)} tokens are committed")
+    def take(self, session: Session, question: Question, vocabulary: int) -> None:
+        if not isinstance(question, Verify):
+            raise ValueError(f"{type(question).__name__}: a verifier takes Open, Verify and Close")
+        if question.base != len(session.tokens) or session.work is not None:
+            raise ValueError(f"base: {question.base}, but {len(session.tokens)} tokens are committed")
         session.work = Verify(
-            session=request.session,
-            base=request.base,
-            draft=_usable(request.draft, session.max_length - request.base - 1, vocabulary),
+            session=question.session,
+            base=question.base,
+            draft=_usable(question.draft, session.max_length - question.base - 1, vocabulary),
         )
 
     def extra_tokens(self, session: Session) -> Sequence[int]:
@@ -41,11 +41,11 @@ class Verification:
 
 def _commit(session: Session, draws: list[int]) -> Verdict:
     assert isinstance(session.work, Verify)
-    request, session.work = session.work, None
-    accepted, next_token = accept_coupled(request.draft, draws)
-    session.tokens += [*request.draft[:accepted], next_token]
-    session.cached.rollback(request.base + accepted)
-    return Verdict(session=request.session, base=request.base, accepted=accepted, next_token=next_token)
+    question, session.work = session.work, None
+    accepted, next_token = accept_coupled(question.draft, draws)
+    session.tokens += [*question.draft[:accepted], next_token]
+    session.cached.rollback(question.base + accepted)
+    return Verdict(session=question.session, base=question.base, accepted=accepted, next_token=next_token)
 
 
 def _usable(draft: Sequence[int], room: int, vocabulary: int) -> tuple[int, ...]:
