@@ -18,7 +18,7 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.sessions import Key, Session
-from common.messages import Draft, Open, Propose, Question, Reply, Request, Verify
+from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
