@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from ray import serve as ray_serve
@@ -13,18 +14,20 @@ from common.models import fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from serve.app import build_drafter, build_main, drafter_app_name
 from serve.handles import MAIN_APP
+from serve.speculation import GENERIC
 
 logger = logging.getLogger(__name__)
 
 
 def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Manifest]:
-    """The current drafter of each language, less those that do not fit the target: their languages are served plainly.
+    """The current drafter of each language, and the generic one if there is one, less those that do not fit the target.
 
     Raises ModelError if the target cannot be used, RegistryError if the registry cannot.
     """
     wanted = fingerprint(load_tokenizer(target), load_config(target))
     published, usable = Registry(registry), {}
-    for language in config.languages:
+    generic = [GENERIC] if published.current(GENERIC) is not None else []
+    for language in [*config.languages, *generic]:
         manifest = published.current(language)
         problem = "none is published" if manifest is None else mismatch(wanted, manifest.fingerprint)
         if manifest is None or problem is not None:
@@ -34,7 +37,7 @@ def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Ma
     return usable
 
 
-def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: dict[str, Manifest]) -> None:
+def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: Collection[str]) -> None:
     """Start everything and wait until it answers."""
     serve = config.serve
     ray_serve.start(
@@ -42,18 +45,15 @@ def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: d
     )
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
-    for language, manifest in drafters.items():
-        targets.append(_drafter_target(config, registry, cache, language, manifest))
+    targets += [_drafter_target(config, registry, cache, name) for name in drafters]
     ray_serve.run_many(targets)
 
 
-def deploy_drafter(config: Config, registry: str, cache: Path, language: str, manifest: Manifest) -> None:
-    """Add or replace one language's drafter; nothing else is touched."""
-    ray_serve.run_many([_drafter_target(config, registry, cache, language, manifest)])
+def deploy_drafter(config: Config, registry: str, cache: Path, name: str) -> None:
+    """Add or restart one drafter; nothing else is touched."""
+    ray_serve.run_many([_drafter_target(config, registry, cache, name)])
 
 
-def _drafter_target(
-    config: Config, registry: str, cache: Path, language: str, manifest: Manifest
-) -> ray_serve.RunTarget:
-    app = build_drafter(registry, language, manifest.version, str(cache.resolve()), config.serve.drafter)
-    return ray_serve.RunTarget(target=app, name=drafter_app_name(language), route_prefix=None)
+def _drafter_target(config: Config, registry: str, cache: Path, name: str) -> ray_serve.RunTarget:
+    app = build_drafter(registry, name, str(cache.resolve()), config.serve)
+    return ray_serve.RunTarget(target=app, name=drafter_app_name(name), route_prefix=None)

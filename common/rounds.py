@@ -6,7 +6,7 @@ drives the in-process loop and the router's, so that both end a text in the same
 
 from __future__ import annotations
 
-from common.messages import Open, Propose, Verdict, Verify
+from common.messages import Open, Propose, Score, Verdict, Verify
 from common.types import GenerationRequest, Progress, SpeculationStats, Timings, TokenIds
 
 _NO_TIME = Timings()
@@ -29,6 +29,11 @@ class TokenLog:
     def output(self) -> TokenIds:
         return tuple(self.tokens[len(self.request.prompt) :])
 
+    @property
+    def room(self) -> int:
+        """Most tokens worth drafting: the last token of a text never is, verification always adds one of its own."""
+        return max(0, self.request.max_length - len(self.tokens) - 1)
+
     def open(self, session: int, token: str) -> Open:
         """Begin, or on a replay go on, at a replica."""
         return Open(
@@ -41,17 +46,18 @@ class TokenLog:
         )
 
     def propose(self, session: int, known: int, count: int) -> Propose:
-        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before.
-
-        The last token of a text is never drafted: verification always adds one of its own.
-        """
-        room = self.request.max_length - len(self.tokens) - 1
+        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before."""
         return Propose(
             session=session,
             base=known,
             committed=tuple(self.tokens[known:]),
-            count=max(0, min(count, room)),
+            count=min(count, self.room),
         )
+
+    def score(self, session: int, window: int) -> Score:
+        """Ask a drafter about the last `window` tokens, or fewer: the first token of a text follows nothing."""
+        base = max(1, len(self.tokens) - window)
+        return Score(session=session, base=base, committed=tuple(self.tokens[base:]))
 
     def verify(self, session: int, draft: TokenIds) -> Verify:
         return Verify(session=session, base=len(self.tokens), draft=draft)

@@ -19,7 +19,7 @@ def drafter_app_name(language: str) -> str:
 
 def build_main(target: str, languages: list[str], settings: ServeSettings) -> Application:
     """Router and verifier."""
-    verifier = ray_serve.deployment(Verifier).options(name=VERIFIER, **_model_options(settings.verifier))
+    verifier = ray_serve.deployment(Verifier).options(name=VERIFIER, **_model_options(settings.verifier, settings.request_timeout_s))
     router = ray_serve.deployment(Router).options(
         name="Router",
         num_replicas=settings.router_replicas,
@@ -29,19 +29,20 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
     return router.bind(target, languages, settings, verifier.bind(target, settings.model_name, settings.verifier))
 
 
-def build_drafter(registry: str, language: str, version: str, cache: str, settings: ReplicaSettings) -> Application:
-    """One published drafter; deploy it as `drafter_app_name(language)` with no route."""
-    drafter = ray_serve.deployment(Drafter).options(name=DRAFTER, **_model_options(settings))
-    return drafter.bind(registry, language, version, cache, settings)
+def build_drafter(registry: str, language: str, cache: str, settings: ServeSettings) -> Application:
+    """The current drafter of a language; deploy it as `drafter_app_name(language)` with no route."""
+    options = _model_options(settings.drafter, settings.request_timeout_s)
+    drafter = ray_serve.deployment(Drafter).options(name=DRAFTER, **options)
+    return drafter.bind(registry, language, cache, settings.promotion_poll_s, settings.drafter)
 
 
-def _model_options(settings: ReplicaSettings) -> dict[str, Any]:
+def _model_options(settings: ReplicaSettings, longest_text_s: float) -> dict[str, Any]:
     return {
         "num_replicas": settings.num_replicas,
         "max_ongoing_requests": settings.max_sessions,
         "max_queued_requests": settings.max_sessions,
         # A text in progress holds a lease; shutting down waits for it.
-        "graceful_shutdown_timeout_s": 300,
+        "graceful_shutdown_timeout_s": longest_text_s,
         "health_check_period_s": 2,
         "ray_actor_options": {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
     }

@@ -33,6 +33,13 @@ class ServiceUnavailable(ServiceError):
     code = "service_unavailable"
 
 
+class RequestTimeout(ServiceError):
+    """The answer was not finished in the time that one may take."""
+
+    status = 408
+    code = "request_timeout"
+
+
 class ServiceOverloaded(ServiceError):
     """Too many requests at once; one that comes `retry_after_s` seconds later may be answered."""
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from common.messages import Close, Draft, Verdict
+import msgspec
+
+from common.messages import Close, Draft, Propose, Scored, Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
 from serve.errors import ReplicaLost
@@ -47,13 +49,35 @@ class Lease:
         assert isinstance(reply, Verdict)
         return reply
 
-    async def propose(self, log: TokenLog, count: int) -> TokenIds:
+    async def propose(self, log: TokenLog, count: int) -> Draft:
         """Tell the drafter what was committed and get a draft. Raises ReplicaLost or SessionRefused."""
-        message = log.propose(self._channel.session, self._known, count)
-        self._known = len(log.tokens)
+        message = self._news(log, count)
         reply = await self._channel.ask(message)
         assert isinstance(reply, Draft)
-        return reply.tokens[: message.count]
+        return msgspec.structs.replace(reply, tokens=reply.tokens[: message.count])
+
+    def follow(self, log: TokenLog) -> None:
+        """Tell the drafter what was committed; it answers with nothing, which is not waited for."""
+        self._channel.send(self._news(log, 0))
+
+    async def score(self, log: TokenLog, window: int) -> Scored:
+        """Ask how many of the last `window` tokens it would have drawn. Raises ReplicaLost or SessionRefused."""
+        message = log.score(self._channel.session, window)
+        if self._known < message.base:
+            self.follow(log)
+        self._known = len(log.tokens)
+        reply = await self._channel.ask(message)
+        assert isinstance(reply, Scored)
+        return reply
+
+    def behind(self, log: TokenLog) -> int:
+        """Tokens that the drafter has not been told."""
+        return len(log.tokens) - self._known
+
+    def _news(self, log: TokenLog, count: int) -> Propose:
+        message = log.propose(self._channel.session, self._known, count)
+        self._known = len(log.tokens)
+        return message
 
     async def release(self) -> None:
         """Free the replica's slot and give the lease up."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,29 +14,40 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
 from common.engine.runner import ModelRunner
 from common.engine.verification import Verification
-from common.models import fingerprint, load_model, load_tokenizer
-from common.registry import Registry
+from common.models import ModelError, fingerprint, load_model, load_tokenizer, mismatch
+from common.registry import Manifest, Registry
+from common.storage import RegistryError
 from serve.replica import LeaseGrant, Replica
 from serve.settings import ReplicaSettings
 
+logger = logging.getLogger(__name__)
 
-class ModelReplica:
-    """A Serve replica that runs one model in one role. Made by `Verifier` and `Drafter` below."""
 
-    async def _start(self, folder: str | Path, name: str, role: Role, settings: ReplicaSettings) -> None:
-        torch.set_num_threads(settings.threads)
+async def start_replica(folder: str | Path, name: str, role: Role, settings: ReplicaSettings) -> Replica:
+    """A replica of the model in `folder`, ready for leases. Raises ModelError if it cannot be loaded."""
+    torch.set_num_threads(settings.threads)
+
+    def build() -> Replica:
         model = load_model(folder, dtype=settings.dtype)
         if settings.num_gpus:
             model.to("cuda")
-        self._replica = Replica(
-            lambda: Engine(
-                ModelRunner(model, kv_tokens=settings.kv_tokens), role, prefill_chunk=settings.prefill_chunk
-            ),
-            name=name,
-            fingerprint=fingerprint(load_tokenizer(folder), model.config),
-            host=ray.util.get_node_ip_address(),
-        )
-        await self._replica.start()
+        runner = ModelRunner(model, kv_tokens=settings.kv_tokens)
+        engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk)
+        identity = fingerprint(load_tokenizer(folder), model.config)
+        return Replica(lambda: engine, name=name, fingerprint=identity, host=ray.util.get_node_ip_address())
+
+    # In a thread: a replica that already serves goes on meanwhile.
+    replica = await asyncio.to_thread(build)
+    await replica.start()
+    return replica
+
+
+class Verifier:
+    """Runs the target."""
+
+    # Ray awaits an asynchronous constructor; type checkers do not know.
+    async def __init__(self, target: str, name: str, settings: ReplicaSettings) -> None:  # type: ignore[misc]
+        self._replica = await start_replica(target, name, Verification(), settings)
 
     async def lease(self) -> AsyncIterator[LeaseGrant]:
         """One session's place; the call stays open as long as the session."""
@@ -46,21 +59,66 @@ class ModelReplica:
         self._replica.check_health()
 
 
-class Verifier(ModelReplica):
-    """Runs the target."""
+class Drafter:
+    """Runs one language's current drafter, and follows its registry.
 
-    # Ray awaits an asynchronous constructor; type checkers do not know.
-    async def __init__(self, target: str, name: str, settings: ReplicaSettings) -> None:  # type: ignore[misc]
-        await self._start(target, name, Verification(), settings)
-
-
-class Drafter(ModelReplica):
-    """Runs one language's published drafter."""
+    When another version is promoted it is loaded beside the one that serves; new texts go to it, those in progress
+    end with the old one, and nothing is restarted.
+    """
 
     async def __init__(  # type: ignore[misc]
-        self, registry: str, language: str, version: str, cache: str, settings: ReplicaSettings
+        self, registry: str, language: str, cache: str, poll_s: float, settings: ReplicaSettings
     ) -> None:
-        published = Registry(registry)
-        manifest = published.manifest(language, version)
-        folder = published.fetch(manifest, Path(cache))
-        await self._start(folder, f"{language}/{version}", Drafting(), settings)
+        self._registry = Registry(registry)
+        self._language = language
+        self._cache = Path(cache)
+        self._poll_s = poll_s
+        self._settings = settings
+        self._retiring: set[asyncio.Task[None]] = set()
+        manifest = self._registry.current(language)
+        if manifest is None:
+            raise RegistryError(f"{language}: no drafter is promoted in registry {registry}")
+        self._manifest = manifest
+        self._replica = await self._load(manifest)
+        self._following = asyncio.create_task(self._follow())
+
+    async def lease(self) -> AsyncIterator[LeaseGrant]:
+        """One session's place; the call stays open as long as the session."""
+        async for grant in self._replica.lease():
+            yield grant
+
+    def check_health(self) -> None:
+        """Asked by Serve; raises when the engine, or what follows the registry, is dead."""
+        self._replica.check_health()
+        if self._following.done():
+            self._following.result()
+
+    async def _load(self, manifest: Manifest) -> Replica:
+        folder = await asyncio.to_thread(self._registry.fetch, manifest, self._cache)
+        return await start_replica(folder, f"{self._language}/{manifest.version}", Drafting(), self._settings)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                current = await asyncio.to_thread(self._registry.current, self._language)
+                if current is not None and current.version != self._manifest.version:
+                    await self._replace(current)
+            except (RegistryError, ModelError, OSError) as error:
+                logger.warning("%s stays with %s: %s", self._language, self._manifest.version, error)
+
+    async def _replace(self, manifest: Manifest) -> None:
+        problem = mismatch(self._manifest.fingerprint, manifest.fingerprint)
+        if problem is not None:
+            raise RegistryError(f"version {manifest.version} does not fit what it would replace: {problem}")
+        old, self._replica = self._replica, await self._load(manifest)
+        logger.info("%s: %s replaces %s", self._language, manifest.version, self._manifest.version)
+        self._manifest = manifest
+        retiring = asyncio.create_task(self._retire(old))
+        self._retiring.add(retiring)
+        retiring.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, replica: Replica) -> None:
+        while replica.num_leases:
+            await asyncio.sleep(self._poll_s)
+        await replica.stop()

@@ -13,10 +13,14 @@ from common.languages import LanguageIdentifier
 from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
 from serve.api import build_api
+from serve.draft_length import DraftLengthController
+from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
 from serve.lease import LeaseSource
-from serve.session import RemoteDrafter, RemoteVerifier, generate
+from serve.remote_verifier import RemoteVerifier
+from serve.session import generate
 from serve.settings import ServeSettings
+from serve.speculation import GENERIC, NGRAM, Speculation
 from serve.streams import StreamPool
 from serve.text import TextCodec
 
@@ -36,28 +40,51 @@ class Service:
         self._identifier = LanguageIdentifier(languages)
         self._streams = StreamPool()
         self._directory = Directory(target_fingerprint)
+        self._lengths = DraftLengthController(settings.speculation)
+        self._in_progress = 0
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return self._directory.languages
+        return tuple(name for name in self._directory.names if name != GENERIC)
+
+    @property
+    def drafters(self) -> tuple[str, ...]:
+        return (*self._directory.names, NGRAM)
 
     def identify(self, text: str) -> str | None:
         return self._identifier.identify(text)
 
     async def healthy(self) -> bool:
-        return await self._directory.verifier_running()
+        await self._directory.refresh()
+        return self._directory.verifiers > 0
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
-        drafter = RemoteDrafter(
-            await self._directory.source(request.language),
+        if self._in_progress >= self._settings.max_requests:
+            raise ServiceOverloaded(f"{self._in_progress} texts are in progress already")
+        self._in_progress += 1
+        try:
+            await self._directory.refresh()
+            async with contextlib.aclosing(self._rounds(request)) as rounds:
+                async for progress in rounds:
+                    yield progress
+        finally:
+            self._in_progress -= 1
+
+    def _rounds(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
+        speculation = Speculation(
+            request,
+            self._directory,
+            self._lengths.text(),
             self._streams,
-            draft_length=self._settings.default_draft_length,
+            load=self._texts_a_verifier,
             deadline_s=self._settings.draft_deadline_s,
         )
-        rounds = generate(request, RemoteVerifier(self._verifiers, self._streams), drafter)
-        async with contextlib.aclosing(rounds):
-            async for progress in rounds:
-                yield progress
+        verifier = RemoteVerifier(self._verifiers, self._streams)
+        return generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
+
+    def _texts_a_verifier(self) -> int:
+        """Texts that share a verifier's steps, as far as this router knows."""
+        return max(1, self._in_progress // max(1, self._directory.verifiers))
 
 
 @ray_serve.ingress()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.settings import Settings
+from serve.draft_length import SpeculationSettings
 
 
 class ReplicaSettings(Settings, frozen=True, kw_only=True):
@@ -28,19 +29,18 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     """The name clients ask for."""
     chat_template: str | None = None
     """Jinja template for chat; None takes the tokenizer's own."""
-    default_draft_length: int = 4
+    speculation: SpeculationSettings = SpeculationSettings()
     draft_deadline_s: float = 1.0
     """A draft that takes longer is not waited for."""
     host: str = "127.0.0.1"
     port: int = 8000
+    promotion_poll_s: float = 5.0
+    """How often a drafter looks whether another version of it was promoted."""
     router_replicas: int = 1
     router_cpus: float = 1.0
     max_requests: int = 256
     """Requests in progress at one router replica."""
     request_timeout_s: float = 600.0
+    """Longest time for one answer; a replica that is to stop waits as long for the texts it is writing."""
     verifier: ReplicaSettings = ReplicaSettings()
     drafter: ReplicaSettings = ReplicaSettings(num_cpus=0.5)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.default_draft_length <= 64:
-            raise ValueError(f"default_draft_length must be between 1 and 64, not {self.default_draft_length}")

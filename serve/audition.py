@@ -1,0 +1,67 @@
+"""Which drafter suits a text: each is scored on tokens that the target has already written.
+
+Under the coupled rule a drafter would have had accepted just those tokens that it draws itself, so the score is what
+its acceptance would have been. A text whose language was guessed wrong, or that changes its language midway, so
+comes to the drafter that pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from common.rounds import TokenLog
+from serve.remote_drafter import RemoteDrafter
+
+WINDOW = 32
+"""Tokens scored: the standard error of a share of 32 is below 0.09."""
+
+MARGIN = 0.1
+"""By how much a drafter must be better than the one at work: moving costs a prefill."""
+
+POOR = 0.4
+"""Share of accepted first tokens below which another drafter is looked for."""
+
+
+class Patience:
+    """When to hold the next audition: after WINDOW tokens written with poor drafts, then after twice as many …"""
+
+    def __init__(self) -> None:
+        self._needed = WINDOW
+        self._tokens = self._rounds = self._accepted = 0
+
+    def note(self, *, drafted: int, accepted: int, written: int) -> None:
+        """One round: how many tokens were drafted, accepted and written."""
+        self._tokens += written
+        self._rounds += drafted > 0
+        self._accepted += accepted > 0
+
+    def lost(self) -> float | None:
+        """The share of drafts whose first token was accepted, if it is poor and time is up; then it begins anew."""
+        if self._tokens < self._needed:
+            return None
+        share = self._accepted / max(1, self._rounds)
+        self._tokens = self._rounds = self._accepted = 0
+        if share >= POOR:
+            return None
+        self._needed *= 2
+        return share
+
+
+async def audition(log: TokenLog, candidates: Sequence[RemoteDrafter], share: float) -> RemoteDrafter | None:
+    """The best of the candidates if it is clearly better than `share`; the others are closed."""
+    chosen = None
+    for drafter in candidates:
+        drafter.start(log)
+    try:
+        scores = await asyncio.gather(*(_share(drafter, log) for drafter in candidates))
+        best, highest = max(zip(candidates, scores, strict=True), key=lambda scored: scored[1])
+        chosen = best if highest >= share + MARGIN else None
+        return chosen
+    finally:
+        await asyncio.gather(*(drafter.close() for drafter in candidates if drafter is not chosen))
+
+
+async def _share(drafter: RemoteDrafter, log: TokenLog) -> float:
+    scored = await drafter.score(log, WINDOW)
+    return scored.agreed / WINDOW if scored is not None else 0.0

@@ -1,0 +1,173 @@
+"""What drafting and verifying cost, learned from the rounds: the basis on which draft lengths are chosen.
+
+    draft leg    overhead + n * seconds per drafted token                           per drafter
+    verify leg   wire + (1 + queueing) * step(tokens)                               one verifier model per router
+
+step(tokens) is a table of measured means, not a line: on a CPU the second token of a step costs more than the tenth,
+on a GPU the first hundreds are nearly free. Each size of step keeps its own mean, so neither a step that also
+prefilled a long prompt nor an hour under another load disturbs what is known about the others.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from operator import attrgetter
+
+from common.types import StepCost
+
+SPAN = 32
+"""Observations that an average remembers."""
+OUTLIER = 4.0
+"""A value counts as at most so many times the mean: a hiccup moves it little, a lasting change does within rounds."""
+JITTER_S = 1e-3
+"""Times up to this long are no outliers, whatever the mean."""
+
+
+class Average:
+    """Exponential average over about `span` observations.
+
+    The weight of an observation is 2 / (1 + how many there are, at most `span`): what came first, when everything is
+    still cold, is forgotten soonest. Values up to `floor` are never outliers.
+    """
+
+    __slots__ = ("_floor", "_span", "_total", "mean")
+
+    def __init__(self, span: float = SPAN, floor: float = 0.0) -> None:
+        self.mean = 0.0
+        self._span = span
+        self._floor = floor
+        self._total = 0.0
+
+    def add(self, value: float, weight: float = 1.0) -> None:
+        if self._total:
+            value = min(value, OUTLIER * self.mean + self._floor)
+        self._total = min(self._total + weight, self._span)
+        self.mean += 2 * weight / (self._total + weight) * (value - self.mean)
+
+    @property
+    def known(self) -> bool:
+        return self._total > 0.0
+
+
+class _Size:
+    """Steps of about the same number of tokens."""
+
+    __slots__ = ("seconds", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = Average()
+        self.seconds = Average(floor=JITTER_S)
+
+
+class StepTable:
+    """Seconds of a forward pass by its tokens.
+
+    Between measured sizes it interpolates. Beyond them it takes the lowest cost that there can be: smaller steps in
+    proportion to their tokens, larger ones no dearer than the largest measured. Such a size looks good, so it is tried,
+    and then it is known; a cautious guess would never be put right.
+    """
+
+    def __init__(self) -> None:
+        self._sizes: dict[int, _Size] = {}
+        self._ascending: list[_Size] = []
+
+    def add(self, cost: StepCost, weight: float) -> None:
+        bracket = _bracket(cost.tokens)
+        size = self._sizes.get(bracket)
+        is_new = size is None
+        if size is None:
+            size = self._sizes[bracket] = _Size()
+        size.tokens.add(cost.tokens, weight)
+        size.seconds.add(cost.seconds, weight)
+        if is_new:
+            insort(self._ascending, size, key=attrgetter("tokens.mean"))
+
+    def seconds(self, batches: Iterable[float]) -> list[float]:
+        """For each number of tokens; they must ascend."""
+        sizes = iter(self._ascending)
+        above = next(sizes)
+        low_x = low_y = 0.0
+        high_x, high_y = above.tokens.mean, above.seconds.mean
+        result = []
+        for tokens in batches:
+            while tokens > high_x:
+                low_x, low_y = high_x, high_y
+                following = next(sizes, None)
+                high_x, high_y = (
+                    (following.tokens.mean, following.seconds.mean) if following else (float("inf"), high_y)
+                )
+            result.append(low_y + (high_y - low_y) * (tokens - low_x) / (high_x - low_x))
+        return result
+
+    @property
+    def known(self) -> bool:
+        return bool(self._ascending)
+
+
+def _bracket(tokens: int) -> int:
+    """Numbers up to 8 have one each, larger ones share four an octave."""
+    shift = max(0, tokens.bit_length() - 3)
+    return (tokens >> shift) + 4 * shift
+
+
+class VerifierCosts:
+    """The verify leg of all texts at a router."""
+
+    def __init__(self) -> None:
+        self._steps = StepTable()
+        self._scatter = Average()  # steps that would be needed for all texts, over steps made
+        self._wire_s = Average(floor=JITTER_S)
+        self._queueing = Average(floor=1.0)  # in steps: waiting for the one under way is no outlier
+
+    @property
+    def known(self) -> bool:
+        return self._steps.known
+
+    def add(self, sessions: int, drafted: int, cost: StepCost, wall_s: float) -> None:
+        """A round of one of `sessions` texts, which had `drafted` tokens checked in `wall_s` seconds, waiting included.
+
+        The texts in a step all report it, so each report weighs that much less.
+        """
+        self._steps.add(cost, 1.0 / sessions)
+        self._scatter.add(sessions * (1 + drafted) / cost.tokens, 1.0 / sessions)
+        wait_s = max(0.0, wall_s - cost.seconds)
+        if sessions == 1:
+            self._wire_s.add(wait_s)
+        else:
+            # What is waited for is steps, and they are as long as the drafts make them.
+            self._queueing.add(max(0.0, wait_s - self._wire_s.mean) / max(cost.seconds, JITTER_S), 1.0 / sessions)
+
+    def seconds(self, sessions: int, longest: int) -> list[float]:
+        """The leg's duration if all texts have n tokens checked, for n = 0 ... longest.
+
+        Not all `sessions` are in each step: some are being drafted for, some are at another replica, and another
+        router's may be there as well. So the batch is scaled by how the measured ones compare. Their inverse is what
+        is averaged, because a step that also prefilled a prompt, however long, then counts for nothing.
+        """
+        batch = sessions / self._scatter.mean
+        factor, wire_s = 1.0 + (self._queueing.mean if sessions > 1 else 0.0), self._wire_s.mean
+        steps = self._steps.seconds([batch * n for n in range(1, longest + 2)])
+        return [wire_s + factor * step for step in steps]
+
+
+class DrafterCosts:
+    """The draft leg of one drafter's texts."""
+
+    def __init__(self) -> None:
+        self._token_s = Average(floor=JITTER_S)
+        self._overhead_s = Average(floor=JITTER_S)
+
+    @property
+    def known(self) -> bool:
+        return self._token_s.known
+
+    def add(self, drafted: int, cost: StepCost, wall_s: float) -> None:
+        """`drafted` > 0 tokens took `wall_s` seconds, waiting included."""
+        self._token_s.add(cost.seconds / drafted)
+        self._overhead_s.add(max(0.0, wall_s - cost.seconds))
+
+    def seconds(self, longest: int) -> list[float]:
+        """The leg's duration for n = 0 ... longest drafted tokens."""
+        overhead, token = self._overhead_s.mean, self._token_s.mean
+        return [0.0, *(overhead + n * token for n in range(1, longest + 1))]

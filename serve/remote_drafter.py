@@ -1,0 +1,116 @@
+"""One drafter's side of one text: a lease taken in the background, a draft when there is one in time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from common.messages import Draft, Scored
+from common.rounds import TokenLog
+from serve.errors import ReplicaLost, ServiceOverloaded, SessionRefused
+from serve.lease import Lease, LeaseSource, take_lease
+from serve.streams import StreamPool
+
+T = TypeVar("T")
+FOLLOW_EVERY = 32
+"""Tokens after which a drafter that is not asked for drafts is told what was committed: it stays in step, so that
+drafting can begin again at once, at the cost of one pass over so many tokens."""
+logger = logging.getLogger(__name__)
+
+
+class RemoteDrafter:
+    """A drafter that is cold, late or broken costs a round, never the text.
+
+    Args:
+        name: of the deployed drafter, such as `de`.
+        deadline_s: an answer that takes longer is not waited for, and the replica is given up.
+        attempts: leases taken for one text; then its drafter is not asked again.
+    """
+
+    def __init__(
+        self, name: str, source: LeaseSource, streams: StreamPool, *, deadline_s: float = 1.0, attempts: int = 3
+    ) -> None:
+        self.name = name
+        self.losses = 0
+        """Replicas lost so far."""
+        self._source = source
+        self._streams = streams
+        self._deadline_s = deadline_s
+        self._attempts = attempts
+        self._leasing: asyncio.Task[Lease] | None = None
+
+    @property
+    def version(self) -> str | None:
+        """What drafts, such as `de/v0003`; None while there is no lease."""
+        return self._lease.grant.name if self._lease is not None else None
+
+    @property
+    def asked(self) -> bool:
+        """Whether a lease is held or on its way, or no more are to be had."""
+        return self._leasing is not None or self._attempts == 0
+
+    def start(self, log: TokenLog) -> None:
+        """Ask for a lease, unless one is held or on its way; the text goes on meanwhile."""
+        if not self.asked:
+            self._attempts -= 1
+            self._leasing = asyncio.create_task(take_lease(self._source, self._streams, log))
+
+    async def ready(self, log: TokenLog) -> bool:
+        """Whether there is a lease now; one that failed is asked for anew."""
+        if self._leasing is not None and self._leasing.done() and self._lease is None:
+            await self._renew(log, self._leasing.exception())
+        return self._lease is not None
+
+    async def draft(self, log: TokenLog, count: int) -> Draft | None:
+        """At most `count` tokens; None if there is no lease, or no answer in time."""
+        lease = self._lease
+        return await self._answer(log, lease.propose(log, count)) if lease is not None else None
+
+    async def score(self, log: TokenLog, window: int) -> Scored | None:
+        """How many of the last `window` tokens it would have drawn; waits for the lease.
+
+        None if there is no lease to be had, or no answer in time.
+        """
+        if self._leasing is not None:
+            await asyncio.wait([self._leasing], timeout=self._deadline_s)
+        lease = self._lease
+        return await self._answer(log, lease.score(log, window)) if lease is not None else None
+
+    def keep_in_step(self, log: TokenLog) -> None:
+        """Tell what was committed while no draft is wanted."""
+        if self._lease is not None and self._lease.behind(log) >= FOLLOW_EVERY:
+            self._lease.follow(log)
+
+    async def close(self) -> None:
+        if self._leasing is None:
+            return
+        leasing, self._leasing = self._leasing, None
+        leasing.cancel()
+        await asyncio.wait([leasing])
+        if not leasing.cancelled() and leasing.exception() is None:
+            await leasing.result().release()
+
+    @property
+    def _lease(self) -> Lease | None:
+        leasing = self._leasing
+        if leasing is None or not leasing.done() or leasing.cancelled() or leasing.exception():
+            return None
+        return leasing.result()
+
+    async def _answer(self, log: TokenLog, answer: Awaitable[T]) -> T | None:
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await answer
+        except (TimeoutError, ReplicaLost, SessionRefused) as error:
+            await self._renew(log, error)
+            return None
+
+    async def _renew(self, log: TokenLog, error: BaseException | None) -> None:
+        if not isinstance(error, TimeoutError | ReplicaLost | SessionRefused | ServiceOverloaded):
+            raise AssertionError("a lease failed of something unforeseen") from error
+        logger.warning("drafter %s lost: %s", self.name, error)
+        self.losses += 1
+        await self.close()
+        self.start(log)

@@ -1,0 +1,189 @@
+"""Who drafts for one text, and how much, round by round.
+
+    a deployed drafter   of the language that was asked for or identified, once its lease has come
+    n-gram lookup        until then, and for texts in a language without a drafter
+    nobody               when drafting does not pay: the draft-length controller says 0
+
+The drafter that was chosen at the start need not stay: see `audition`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+import msgspec
+
+from common.messages import Verdict
+from common.ngram import NgramIndex
+from common.rounds import TokenLog
+from common.types import GenerationRequest, StepCost, TokenIds
+from serve.audition import Patience, audition
+from serve.draft_length import Round, TextDraftLength
+from serve.lease import LeaseSource
+from serve.remote_drafter import RemoteDrafter
+from serve.streams import StreamPool
+
+NGRAM = "ngram"
+"""Name of the n-gram lookup among the drafters."""
+
+GENERIC = "generic"
+"""Name of the drafter, if one is deployed, for texts whose language has none."""
+
+logger = logging.getLogger(__name__)
+
+
+class Drafters(Protocol):
+    """The deployed drafters."""
+
+    @property
+    def warm(self) -> Collection[str]:
+        """Names of those with a running replica."""
+
+    def source(self, name: str | None) -> LeaseSource | None:
+        """Where to lease a drafter; None if there is none of that name."""
+
+
+class Drafted(msgspec.Struct, frozen=True, kw_only=True):
+    """What a round is to verify."""
+
+    tokens: TokenIds = ()
+    name: str = NGRAM
+    """Whose draft it is, or would have been."""
+    version: str | None = None
+    """What drafted, such as `de/v0003`; None if nothing did."""
+    cost: StepCost = StepCost()
+    wall_s: float = 0.0
+
+
+class Speculation:
+    """Makes the drafts of one text, and learns from their verdicts.
+
+    Args:
+        lengths: chooses how much to draft.
+        load: texts that share a verifier's steps now.
+        deadline_s: a draft that takes longer is not waited for.
+    """
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        drafters: Drafters,
+        lengths: TextDraftLength,
+        streams: StreamPool,
+        *,
+        load: Callable[[], int],
+        deadline_s: float = 1.0,
+    ) -> None:
+        self._request = request
+        self._drafters = drafters
+        self._lengths = lengths
+        self._streams = streams
+        self._load = load
+        self._deadline_s = deadline_s
+        self._ngrams = NgramIndex()
+        self._patience = Patience()
+        self._auditioning: asyncio.Task[RemoteDrafter | None] | None = None
+        self._remote = self._remote_drafter(self._first_choice())
+
+    def start(self, log: TokenLog) -> None:
+        """Ask for a lease if drafting pays at the moment; the text goes on meanwhile."""
+        if self._remote is not None and self._count(self._remote.name, log):
+            self._remote.start(log)
+
+    async def draft(self, log: TokenLog) -> Drafted:
+        """The next draft, perhaps empty. Nothing that a drafter does keeps the text from going on."""
+        await self._move()
+        remote = self._remote
+        if remote is not None and await remote.ready(log):
+            count = self._count(remote.name, log)
+            if count:
+                return await self._ask(remote, log, count)
+            remote.keep_in_step(log)
+        elif remote is not None and not remote.asked:
+            self.start(log)
+        return self._look_up(log)
+
+    def learn(self, log: TokenLog, drafted: Drafted, verdict: Verdict, wall_s: float) -> None:
+        """Take in what became of a draft; `wall_s` is how long the verdict took."""
+        self._lengths.observe(
+            drafted.name,
+            Round(
+                drafted=len(drafted.tokens),
+                accepted=verdict.accepted,
+                draft_cost=drafted.cost,
+                draft_wall_s=drafted.wall_s,
+                verify_cost=verdict.cost,
+                verify_wall_s=wall_s,
+            ),
+        )
+        self._patience.note(drafted=len(drafted.tokens), accepted=verdict.accepted, written=verdict.accepted + 1)
+        share = self._patience.lost()
+        if share is not None and self._auditioning is None and self._request.drafter is None:
+            self._hold_audition(log, share)
+
+    async def close(self) -> None:
+        if self._auditioning is not None:
+            self._auditioning.cancel()
+            await asyncio.wait([self._auditioning])
+            if not self._auditioning.cancelled():
+                await self._move()
+        if self._remote is not None:
+            await self._remote.close()
+
+    def _first_choice(self) -> str | None:
+        """What was asked for, the language's drafter, or the generic one."""
+        if self._request.max_draft_length == 0:
+            return None
+        if self._request.drafter is not None:
+            return self._request.drafter
+        language = self._request.language
+        return language if self._drafters.source(language) is not None else GENERIC
+
+    def _remote_drafter(self, name: str | None) -> RemoteDrafter | None:
+        source = self._drafters.source(name)
+        if name is None or source is None:
+            return None
+        return RemoteDrafter(name, source, self._streams, deadline_s=self._deadline_s)
+
+    def _count(self, name: str, log: TokenLog) -> int:
+        limit = log.room if self._request.max_draft_length is None else min(log.room, self._request.max_draft_length)
+        return self._lengths.choose(name, self._load(), limit) if limit else 0
+
+    async def _ask(self, remote: RemoteDrafter, log: TokenLog, count: int) -> Drafted:
+        version, asked = remote.version, time.perf_counter()
+        draft = await remote.draft(log, count)
+        wall_s = time.perf_counter() - asked
+        if draft is None:
+            return Drafted(name=remote.name, wall_s=wall_s)
+        return Drafted(tokens=draft.tokens, name=remote.name, version=version, cost=draft.cost, wall_s=wall_s)
+
+    def _look_up(self, log: TokenLog) -> Drafted:
+        count = self._count(NGRAM, log)
+        if not count:
+            return Drafted()
+        self._ngrams.extend(log.tokens[len(self._ngrams) :])
+        tokens = self._ngrams.propose(count)
+        return Drafted(tokens=tokens, version=NGRAM if tokens else None)
+
+    def _hold_audition(self, log: TokenLog, share: float) -> None:
+        at_work = self._remote.name if self._remote is not None else None
+        others = [self._remote_drafter(name) for name in self._drafters.warm if name != at_work]
+        candidates = [drafter for drafter in others if drafter is not None]
+        if candidates:
+            self._auditioning = asyncio.create_task(audition(log, candidates, share))
+
+    async def _move(self) -> None:
+        """Change over to the drafter that an audition has found better, if one has."""
+        if self._auditioning is None or not self._auditioning.done():
+            return
+        chosen, self._auditioning = self._auditioning.result(), None
+        if chosen is None:
+            return
+        if self._remote is not None:
+            await self._remote.close()
+        logger.info("drafter %s goes on", chosen.name)
+        self._remote = chosen

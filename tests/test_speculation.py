@@ -1,0 +1,148 @@
+"""Who drafts for a text: the drafter asked for, the language's, the one that suits it better, n-gram lookup, nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import tiny
+from test_session import Deployed, _Hanging, expected, replica, streams
+
+from common.engine.drafting import Drafting
+from common.engine.engine import Engine
+from common.engine.runner import ModelRunner
+from common.types import GenerationRequest, Progress
+from serve.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.errors import RequestTimeout
+from serve.remote_drafter import FOLLOW_EVERY
+from serve.remote_verifier import RemoteVerifier
+from serve.replica import Replica
+from serve.session import generate
+from serve.speculation import GENERIC, NGRAM, Speculation
+from serve.streams import StreamPool
+
+LONG = tiny.requests(1, temperature=1.0, max_tokens=120)[0]
+
+
+def engine(good: bool = True) -> Engine:
+    model = tiny.perturbed(tiny.model(), 0.05) if good else tiny.model(seed=5)
+    return Engine(ModelRunner(model, kv_tokens=1024), Drafting())
+
+
+class Scripted:
+    """Draft lengths by the number of the round, whatever the drafter."""
+
+    def __init__(self, length: Callable[[int], int]) -> None:
+        self._length = length
+        self._rounds = 0
+
+    def choose(self, drafter: str, sessions: int, limit: int) -> int:
+        return min(limit, self._length(self._rounds))
+
+    def observe(self, drafter: str, round: Round) -> None:
+        self._rounds += 1
+
+
+async def write(
+    pool: StreamPool,
+    verifier: Replica,
+    drafters: dict[str, Replica],
+    request: GenerationRequest,
+    lengths: Any = None,
+) -> list[Progress]:
+    chosen = lengths or DraftLengthController(SpeculationSettings(draft_length=3)).text()
+    sources = Deployed({name: drafter.lease for name, drafter in drafters.items()})
+    speculation = Speculation(request, sources, chosen, pool, load=lambda: 1)
+    rounds = [progress async for progress in generate(request, RemoteVerifier(verifier.lease, pool), speculation)]
+    assert tuple(token for progress in rounds for token in progress.tokens) == expected(request)
+    assert verifier.num_leases == 0 and not any(drafter.num_leases for drafter in drafters.values())
+    return rounds
+
+
+def asking(request: GenerationRequest = LONG, **changes: Any) -> GenerationRequest:
+    return msgspec.structs.replace(request, **changes)
+
+
+@pytest.mark.parametrize("language", ["fr", None], ids=["guessed wrong", "unknown"])
+async def test_a_text_moves_to_the_drafter_that_suits_it(language: str | None) -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(good=False), "fr/v1") as french,
+        replica(engine(), "de/v1") as german,
+    ):
+        rounds = await write(pool, verifier, {"fr": french, "de": german}, asking(language=language))
+    at_work = [progress.drafter for progress in rounds]
+    assert at_work[-1] == "de/v1"
+    assert (at_work[1] == "fr/v1") == (language == "fr")
+
+
+async def test_a_drafter_that_was_asked_for_stays() -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(good=False), "fr/v1") as french,
+        replica(engine(), "de/v1") as german,
+    ):
+        rounds = await write(pool, verifier, {"fr": french, "de": german}, asking(language="de", drafter="fr"))
+    assert "fr/v1" in {progress.drafter for progress in rounds} <= {"fr/v1", NGRAM, None}
+
+
+async def test_a_language_without_a_drafter_gets_the_generic_one() -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(), "generic/v1") as generic,
+    ):
+        rounds = await write(pool, verifier, {GENERIC: generic}, asking(language="pl"))
+    assert rounds[-1].drafter == "generic/v1"
+
+
+async def test_repeating_text_is_drafted_by_lookup() -> None:
+    loop = tiny.requests(1, temperature=0.0, max_tokens=100)[0]
+    repeating = asking(loop, prompt=(*loop.prompt, *expected(loop)), max_tokens=60, stop_token_ids=frozenset())
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifier:
+        rounds = await write(pool, verifier, {}, asking(repeating, drafter=NGRAM))
+    assert rounds[-1].stats.accepted_tokens > 0
+    assert NGRAM in {progress.drafter for progress in rounds} <= {NGRAM, None}
+
+
+@pytest.mark.parametrize("most", [0, 1, 2])
+async def test_no_more_is_drafted_than_the_request_allows(most: int) -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(), "de/v1") as german,
+    ):
+        rounds = await write(pool, verifier, {"de": german}, asking(language="de", max_draft_length=most))
+    assert max(len(progress.tokens) for progress in rounds) == most + 1
+    assert rounds[-1].stats.drafted_tokens <= most * len(rounds)
+
+
+async def test_a_drafter_keeps_in_step_while_it_is_off() -> None:
+    """On for a few rounds, off for more tokens than it may fall behind, and on again: it drafts as well as before."""
+    off = range(3, 3 + 2 * FOLLOW_EVERY)
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(), "de/v1") as german,
+    ):
+        lengths = Scripted(lambda number: 0 if number in off else 3)
+        rounds = await write(pool, verifier, {"de": german}, asking(language="de"), lengths)
+    assert {progress.drafter for progress in rounds[off.start : off.stop]} == {None}
+    after = rounds[-1].stats.accepted_tokens - rounds[off.stop - 1].stats.accepted_tokens
+    assert rounds[-1].drafter == "de/v1" and after > len(rounds) - off.stop
+
+
+async def test_an_answer_that_takes_too_long_is_given_up_and_frees_its_slot() -> None:
+    async with streams() as pool, replica(_Hanging()) as verifier:
+        lengths = DraftLengthController(SpeculationSettings(draft_length=0)).text()
+        speculation = Speculation(LONG, Deployed(), lengths, pool, load=lambda: 1)
+        rounds = generate(LONG, RemoteVerifier(verifier.lease, pool), speculation, time_limit_s=0.05)
+        with pytest.raises(RequestTimeout, match=r"0\.05 s"):
+            await anext(rounds)
+        while verifier.num_leases:
+            await asyncio.sleep(0)
