@@ -97,7 +97,7 @@ class Prober:
         drafter = await take_lease(leases_of(self._drafter), streams, log)
 
         async def stream_round() -> None:
-            draft = await drafter.propose(log, len(DRAFT))
+            draft = (await drafter.propose(log, len(DRAFT))).tokens
             log.commit(draft, await verifier.verify(log, draft))
 
         async def handle_round() -> None:
