@@ -35,7 +35,7 @@ class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     prompt_length: int
     """How many of them are the prompt: penalties tell prompt and output apart."""
     max_length: int
-    """Most tokens that the sequence can reach; the replica reserves memory for them."""
+    """Most tokens that the sequence can reach; it must fit the replica's cache."""
     sampling: SamplingParams
 
 

@@ -46,7 +46,7 @@ class NgramIndex:
             self._tokens.append(token)
 
     def propose(self, count: int) -> TokenIds:
-        """The `count` tokens that followed the latest earlier occurrence of the text's longest ending found; () if none.
+        """The `count` tokens that followed the latest earlier occurrence of the text's ending; () if there is none.
 
         Where fewer followed it, the occurrence overlaps the ending: the text is in a loop, and the draft goes on with
         its own first tokens, as in LZ77.

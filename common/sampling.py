@@ -5,6 +5,8 @@ built on top. The draw is the Gumbel-max trick: argmax(log p + g) with g standar
 g is a pure function of (seed, position, token id), so whoever draws at that position with that seed, the target or
 a drafter, today or on a replay elsewhere, uses the same noise.
 
+What a request changes about the logits before that, bias and penalties, is in `penalties`.
+
 Shape suffixes: R rows (one per position to draw), V vocabulary.
 """
 
@@ -27,7 +29,7 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     """Draw one token per row.
 
     Args:
-        logits_RV: the model's raw logits.
+        logits_RV: the model's logits, after `penalties.adjust`.
         params: how to draw, one per row.
         positions: index in the whole sequence of the token drawn by each row; keys the noise.
 
@@ -48,10 +50,14 @@ def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def log_law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Unnormalised log-probabilities [R, V], float64: temperature, then top-k, then top-p; -inf is excluded."""
+    """Unnormalised log-probabilities [R, V], float64; -inf is excluded.
+
+    Temperature, then min-p, then top-k, then top-p, each among what the one before has left: vLLM's order.
+    """
     greedy_R = torch.tensor([p.greedy for p in params], device=logits_RV.device)
-    temperature_R = torch.tensor([p.temperature or 1.0 for p in params], device=logits_RV.device)
-    scaled_RV = logits_RV.double() / temperature_R.double().unsqueeze(-1)
+    scaled_RV = logits_RV.double() / _column([p.temperature or 1.0 for p in params], logits_RV.device)
+    if any(p.min_p for p in params):
+        scaled_RV = _drop_unlikely(scaled_RV, params)
     if any(p.top_k or p.top_p < 1.0 for p in params):
         scaled_RV = _truncate(scaled_RV, params)
     if not greedy_R.any():
@@ -61,11 +67,18 @@ def log_law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     return torch.where(greedy_R.unsqueeze(-1), one_hot_RV, scaled_RV)
 
 
+def _drop_unlikely(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """Exclude tokens with p < min_p * max p (Nguyen et al., arXiv 2407.01082); the likeliest always stays."""
+    # In logarithms, where the normalisation cancels.
+    least_R1 = scaled_RV.amax(dim=-1, keepdim=True) + _column([p.min_p for p in params], scaled_RV.device).log()
+    return scaled_RV.masked_fill(scaled_RV < least_R1, _EXCLUDED)
+
+
 def _truncate(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """Exclude what top-k, and then top-p among the rest, leave out; the likeliest token always stays."""
     vocabulary = scaled_RV.shape[-1]
-    k_R1 = torch.tensor([[p.top_k or vocabulary] for p in params], device=scaled_RV.device)
-    p_R1 = torch.tensor([[p.top_p] for p in params], device=scaled_RV.device, dtype=torch.float64)
+    k_R1 = torch.tensor([[min(p.top_k or vocabulary, vocabulary)] for p in params], device=scaled_RV.device)
+    p_R1 = _column([p.top_p for p in params], scaled_RV.device)
     # Stable, so that of equal logits always the same tokens stay, whatever the batch.
     sorted_RV, order_RV = scaled_RV.sort(dim=-1, descending=True, stable=True)
     rank_V = torch.arange(vocabulary, device=scaled_RV.device)
@@ -77,6 +90,10 @@ def _truncate(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     outside_RV[:, 0] = False
     sorted_RV = sorted_RV.masked_fill(outside_RV, _EXCLUDED)
     return torch.empty_like(scaled_RV).scatter(-1, order_RV, sorted_RV)
+
+
+def _column(values: Sequence[float], device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64, device=device).unsqueeze(-1)
 
 
 def gumbel_noise(seeds_R: Tensor, positions_R: Tensor, vocabulary: int) -> Tensor:

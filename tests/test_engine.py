@@ -1,58 +1,34 @@
-"""The engine's parts: memory that is never leaked, batches that change nothing, prompts in chunks, waiting sessions."""
+"""The engine: batches that change nothing, prompts in chunks, memory that is shared and that may run out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
 import pytest
 import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from common.engine import reference
-from common.engine.batch import Feed
-from common.engine.cache import BlockPool, CachedSequence, CacheIntegrityError
+from common.engine.batch import Feed, pack
+from common.engine.cache import BlockPool
 from common.engine.decoding import Decoder, DecodingError
+from common.engine.drafting import Drafting
+from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
+from common.engine.sequence import CachedSequence
+from common.engine.sessions import Session
+from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Open, Propose, Score, Scored, Verdict, Verify
 from common.rounds import TokenLog
-from common.types import SamplingParams
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(1, 100)), max_size=40))
-def test_blocks_are_never_leaked_or_lent_twice(actions: list[tuple[bool, int]]) -> None:
-    pool, held = BlockPool(256, block_size=8), []
-    for reserve, number in actions:
-        if reserve:
-            blocks = pool.reserve(number)
-            assert (blocks is None) == (-(-number // 8) > pool.num_blocks - sum(map(len, held)))
-            held += [blocks] if blocks else []
-        elif held:
-            pool.release(held.pop(number % len(held)))
-        pool.check_integrity()
-        assert len({b for blocks in held for b in blocks}) == sum(map(len, held))
-
-
-def test_releasing_twice_is_seen() -> None:
-    pool = BlockPool(64)
-    blocks = pool.reserve(20)
-    assert blocks is not None
-    pool.release(blocks)
-    with pytest.raises(CacheIntegrityError):
-        pool.release(blocks)
-
-
-@given(cached=st.lists(st.integers(0, 2), max_size=8), tokens=st.lists(st.integers(0, 2), min_size=1, max_size=8))
-def test_only_the_common_prefix_is_kept_and_never_the_last_token(cached: list[int], tokens: list[int]) -> None:
-    sequence = CachedSequence([0], 16, torch.device("cpu"))
-    sequence.cached = list(cached)
-    sequence.keep_common_prefix(tokens)
-    kept = sequence.length
-    assert sequence.cached == tokens[:kept] == cached[:kept] and kept < len(tokens)
-    assert kept == len(tokens) - 1 or kept == len(cached) or cached[kept] != tokens[kept]
-
+from common.types import GenerationRequest, SamplingParams
 
 _MODELS = {shape: tiny.model(shape) for shape in ("llama", "gemma2")}
 _REFERENCES = {shape: reference.logits_of(tiny.model(shape)) for shape in _MODELS}
+_DRAFTING = tiny.perturbed(tiny.model(), 0.05)
 
 
 @settings(max_examples=20, deadline=None)
@@ -65,6 +41,7 @@ def test_packed_logits_equal_the_plain_model(shape: str, texts: list[list[int]],
     """Whatever is cached, however long the others are, wherever the prompt is cut, and after a rollback."""
     runner = ModelRunner(_MODELS[shape], kv_tokens=1024)
     sequences = [runner.begin(len(text) + 1) for text in texts]
+    assert all(s.grow(len(text)) for s, text in zip(sequences, texts, strict=True))
     halves = [min(cut, len(text) - 1) for text, cut in zip(texts, cuts, strict=False)]
     runner.forward([Feed(s, t[:h], 0) for s, t, h in zip(sequences, texts, halves, strict=True)])
     for _ in range(2):
@@ -72,8 +49,9 @@ def test_packed_logits_equal_the_plain_model(shape: str, texts: list[list[int]],
         for text, half, rows in zip(texts, halves, logits, strict=True):
             expected = _REFERENCES[shape](tuple(text))[half:]
             torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-5)
-        for sequence, half in zip(sequences, halves, strict=True):
+        for sequence, text, half in zip(sequences, texts, halves, strict=True):
             sequence.rollback(half)
+            assert sequence.grow(len(text) - half)
 
 
 def _open(session: int, *, prompt: tuple[int, ...] = (3, 4, 5), max_length: int = 32) -> Open:
@@ -90,17 +68,18 @@ def _open(session: int, *, prompt: tuple[int, ...] = (3, 4, 5), max_length: int 
 def test_a_session_without_room_waits_and_is_admitted_when_another_closes() -> None:
     engine = tiny.verifier(tiny.model(), kv_tokens=64)
     for session in range(3):
-        engine.handle(session, _open(session))
-        engine.handle(session, Verify(session=session, base=3))
-    assert sorted(key for key, _ in engine.step()) == [0, 1]
+        engine.handle(session, _open(session, prompt=tuple([session + 3] * 20)))
+        engine.handle(session, Verify(session=session, base=20))
+    assert sorted(key for key, _ in engine.step()) == [0]
     assert not engine.busy
     engine.handle(0, Close(session=0))
     assert engine.busy
-    assert [key for key, _ in engine.step()] == [2]
+    assert [key for key, _ in engine.step()] == [1]
     for session in range(3):
         engine.handle(session, Close(session=session))
         engine.handle(session, Close(session=session))
     engine.check_integrity()
+    assert engine.num_sessions == engine.memory.held_blocks == 0
 
 
 def test_a_long_prompt_does_not_hold_up_others() -> None:
@@ -119,6 +98,7 @@ def test_a_long_prompt_does_not_hold_up_others() -> None:
         (_open(1, max_length=257), "max_length"),
         (_open(1, prompt=tuple([5] * 33)), "committed"),
         (_open(1, prompt=(61,)), "committed"),
+        (msgspec.structs.replace(_open(1), sampling=SamplingParams(logit_bias=((61, 1.0),))), "logit_bias"),
         (Verify(session=1, base=3), "session"),
         (Propose(session=1, base=3, committed=(), count=1), "session"),
     ],
@@ -184,3 +164,174 @@ def test_a_drafter_scores_tokens_as_it_would_have_drafted_them() -> None:
         [(_, reply)] = engine.step()
         assert isinstance(reply, Scored) and (reply.base, reply.agreed) == (base, agreed)
         assert reply.cost.seconds > 0 and reply.cost.tokens >= len(committed)
+
+
+class _BadDrafter(Drafting):
+    """Drafts what the model thinks least likely."""
+
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | Scored | None]:
+        return super().advance(sessions, [-rows for rows in logits])
+
+
+class _Watched(Verification):
+    """Keeps the logits it has seen, by session."""
+
+    def __init__(self) -> None:
+        self.logits: dict[object, Tensor] = {}
+
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict]:
+        self.logits.update({s.key: rows for s, rows in zip(sessions, logits, strict=True)})
+        return super().advance(sessions, logits)
+
+
+def _ask(engine: Engine, key: int, prompt: tuple[int, ...], draft: tuple[int, ...] = (), max_length: int = 100) -> None:
+    engine.handle(key, _open(key, prompt=prompt, max_length=max_length))
+    engine.handle(key, Verify(session=key, base=len(prompt), draft=draft))
+
+
+def _tokens_run(engine: Engine) -> int:
+    """Until every answer is there, in steps that each answer someone."""
+    total = 0
+    while engine.busy:
+        replies = [reply for _, reply in engine.step()]
+        total += max(reply.cost.tokens for reply in replies if isinstance(reply, Verdict))
+    return total
+
+
+_SYSTEM = tuple(3 + i * i % 50 for i in range(40))
+
+
+@pytest.mark.parametrize("shape", sorted(_MODELS))
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_shared_beginning_is_run_once_and_changes_no_logits(shape: str, closed: bool) -> None:
+    role = _Watched()
+    engine = Engine(ModelRunner(_MODELS[shape], kv_tokens=1024), role)
+    _ask(engine, 1, (*_SYSTEM, 7, 8))
+    assert _tokens_run(engine) == 42
+    if closed:
+        engine.handle(1, Close(session=1))
+    _ask(engine, 2, (*_SYSTEM, 9), draft=(5, 6))
+    assert _tokens_run(engine) == 41 - 32 + 2, "all but the two whole blocks"
+    assert engine.memory.prefix_hit_tokens == 32
+    expected = _REFERENCES[shape]((*_SYSTEM, 9, 5, 6))[-3:]
+    torch.testing.assert_close(role.logits[2], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_beginning_shared_by_sessions_opened_together_is_run_once() -> None:
+    role = _Watched()
+    engine = Engine(ModelRunner(_MODELS["llama"], kv_tokens=1024), role)
+    for key in range(4):
+        _ask(engine, key, (*_SYSTEM, 10 + key))
+    assert [[key for key, _ in engine.step()] for _ in range(2)] == [[0], [1, 2, 3]]
+    assert engine.memory.prefix_hit_tokens == 3 * 32
+    assert engine.memory.held_blocks == 2 + 4
+    for key, rows in role.logits.items():
+        expected = _REFERENCES["llama"]((*_SYSTEM, 10 + key))[-1:]
+        torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_text_is_reused_by_its_replay_and_by_what_goes_on_from_it() -> None:
+    engine = tiny.verifier(_MODELS["llama"])
+    [request] = tiny.requests(1, temperature=0.0, max_tokens=60)
+    log = TokenLog(request)
+    engine.handle(1, log.open(1, ""))
+    while log.finish_reason is None:
+        engine.handle(1, log.verify(1, (5, 5)))
+        [(_, reply)] = engine.step()
+        log.commit((5, 5), reply)
+    engine.handle(1, Close(session=1))
+    _ask(engine, 2, (*log.tokens, 9))
+    engine.step()
+    verified = len(log.tokens) - 3  # of the last round it is not known here what was committed
+    assert engine.memory.prefix_hit_tokens >= verified // 16 * 16 > len(request.prompt)
+
+
+def test_what_was_only_drafted_is_not_shared() -> None:
+    engine = tiny.drafter(_MODELS["llama"])
+    engine.handle(1, _open(1, prompt=_SYSTEM, max_length=100))
+    engine.handle(1, Propose(session=1, base=40, committed=(), count=30))
+    drafts = [reply.tokens for _ in range(30) for _, reply in engine.step()]
+    engine.handle(2, _open(2, prompt=(*_SYSTEM, *drafts[0]), max_length=100))
+    engine.step()
+    assert engine.memory.prefix_hit_tokens == 32
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("draft_length", [0, 4])
+def test_with_memory_for_a_fraction_all_finish_and_no_text_changes(temperature: float, draft_length: int) -> None:
+    requests = tiny.requests(8, temperature=temperature, max_tokens=40)
+    target = tiny.verifier(_MODELS["llama"], kv_tokens=96)
+    drafting = tiny.drafter(tiny.perturbed(_MODELS["llama"], 0.05), kv_tokens=96) if draft_length else None
+    generations = Decoder(target, drafting, draft_length=draft_length, concurrency=8).generate(requests)
+    plain = [reference.generate_plain(_REFERENCES["llama"], request) for request in requests]
+    assert [g.output for g in generations] == plain
+    for engine in (target, *([drafting] if drafting else [])):
+        assert engine.memory.preemptions > 0
+        assert engine.memory.held_blocks == engine.num_sessions == 0
+        engine.check_integrity()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    prompts=st.lists(st.lists(st.integers(3, 4), min_size=1, max_size=50), min_size=1, max_size=6),
+    shared=st.integers(0, 40),
+    blocks=st.tuples(st.integers(7, 12), st.integers(7, 12)),
+    draft_length=st.integers(0, 6),
+    prefill_chunk=st.sampled_from([3, 20, 512]),
+)
+def test_sharing_and_preempting_change_no_text(
+    prompts: list[list[int]], shared: int, blocks: tuple[int, int], draft_length: int, prefill_chunk: int
+) -> None:
+    requests = [
+        GenerationRequest(
+            prompt=(*_SYSTEM[:shared], *prompt), max_tokens=18, sampling=SamplingParams(seed=seed, top_k=20)
+        )
+        for seed, prompt in enumerate(prompts)
+    ]
+    target = tiny.verifier(_MODELS["llama"], kv_tokens=16 * blocks[0], prefill_chunk=prefill_chunk)
+    drafting = Engine(ModelRunner(_DRAFTING, kv_tokens=16 * blocks[1]), _BadDrafter(), prefill_chunk=prefill_chunk)
+    decoder = Decoder(target, drafting, draft_length=draft_length, concurrency=6)
+    for request, generation in zip(requests, decoder.generate(requests), strict=True):
+        assert generation.output == reference.generate_plain(_REFERENCES["llama"], request)
+    for engine in (target, drafting):
+        engine.check_integrity()
+        assert engine.memory.held_blocks == engine.num_sessions == 0
+
+
+def test_the_youngest_is_preempted_and_comes_back_before_those_that_came_later() -> None:
+    """Five blocks: two texts of two blocks fit, a third waits, and soon the first needs a block more."""
+    engine = tiny.verifier(_MODELS["llama"], kv_tokens=80)
+    lengths = dict.fromkeys(range(3), 30)
+    for key in lengths:
+        _ask(engine, key, tuple([10 + key] * 30), max_length=60)
+    answered = []
+    for _ in range(4):
+        answered.append([key for key, _ in engine.step()])
+        for key in answered[-1]:
+            lengths[key] += 1
+            engine.handle(key, Verify(session=key, base=lengths[key]))
+        engine.check_integrity()
+    assert answered == [[0, 1], [0, 1], [0, 1], [0]]
+    assert engine.memory.preemptions == 1
+    for closed, served in ((0, [1]), (1, [2])):
+        engine.handle(closed, Close(session=closed))
+        assert [key for key, _ in engine.step()] == served
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=8),
+    max_keys=st.integers(100, 300),
+)
+def test_no_group_gathers_more_keys_than_allowed_and_every_token_is_in_one(
+    lengths: list[tuple[int, int]], max_keys: int
+) -> None:
+    pool, feeds = BlockPool(2048), []
+    for cached, width in lengths:
+        sequence = CachedSequence(pool, 100, torch.device("cpu"))
+        assert sequence.grow(cached + width)
+        sequence.cached += [0] * cached
+        feeds.append(Feed(sequence, [0] * width, 1))
+    batch = pack(feeds, torch.device("cpu"), max_keys=max_keys)
+    assert all(group.kv_slots_BL.numel() <= max_keys for group in batch.groups)
+    rows = torch.cat([group.queries_BN[group.real_BN] for group in batch.groups])
+    assert sorted(rows.tolist()) == list(range(sum(width for _, width in lengths)))

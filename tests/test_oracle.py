@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import TypeVar
 
+import msgspec
 import pytest
 import tiny
 import torch
@@ -19,8 +21,11 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.sessions import Session
-from common.types import TokenIds
+from common.messages import Score, Verdict
+from common.rounds import TokenLog
+from common.types import GenerationRequest, SamplingParams, TokenIds
 
+T = TypeVar("T")
 TEMPERATURES = (0.0, 1.0)
 
 
@@ -36,6 +41,42 @@ def plain(shape: str, temperature: float, count: int) -> tuple[TokenIds, ...]:
     return tuple(reference.generate_plain(logits_of, r) for r in tiny.requests(count, temperature=temperature))
 
 
+_ADJUSTMENTS = (
+    {"repetition_penalty": 1.3, "frequency_penalty": 0.8, "presence_penalty": 0.5},
+    {},
+    {"frequency_penalty": -1.5},
+    {"presence_penalty": 2.0, "repetition_penalty": 0.7},
+)
+
+
+def demanding(count: int, temperature: float) -> list[GenerationRequest]:
+    """Requests that use every sampling parameter, among them some without penalties."""
+    return [
+        msgspec.structs.replace(
+            request,
+            sampling=msgspec.structs.replace(
+                request.sampling,
+                min_p=0.02,
+                logit_bias=((7, 3.0), (11 + number, -100.0), (2, -2.0)),
+                logprobs=number % 3 or None,
+                **_ADJUSTMENTS[number % len(_ADJUSTMENTS)],
+            ),
+        )
+        for number, request in enumerate(tiny.requests(count, temperature=temperature))
+    ]
+
+
+@cache
+def plain_demanding(temperature: float, count: int) -> tuple[TokenIds, ...]:
+    logits_of = reference.logits_of(tiny.model())
+    return tuple(reference.generate_plain(logits_of, r) for r in demanding(count, temperature))
+
+
+def _alternating(ones: Sequence[T], others: Sequence[T]) -> list[T]:
+    """Side by side in one batch: texts that ask for nothing special, and texts that ask for everything."""
+    return [each for pair in zip(ones, others, strict=True) for each in pair]
+
+
 class _Adversarial(Drafting):
     """Drafts what the model thinks least likely."""
 
@@ -49,13 +90,7 @@ class _Stale(Drafting):
     def take(self, session: Session, request, vocabulary: int):  # type: ignore[no-untyped-def]
         mine = tuple(session.tokens[request.base :])
         stale = (mine + request.committed)[: len(request.committed)]
-        return super().take(session, _replace(request, committed=stale), vocabulary)
-
-
-def _replace(request, **changes):  # type: ignore[no-untyped-def]
-    import msgspec
-
-    return msgspec.structs.replace(request, **changes)
+        return super().take(session, msgspec.structs.replace(request, committed=stale), vocabulary)
 
 
 def _drafter(kind: str, shape: str) -> Engine:
@@ -79,11 +114,53 @@ def test_engine_without_drafter_equals_the_reference(shape: str, temperature: fl
 def test_speculative_equals_plain(kind: str, temperature: float, batch: int, draft_length: int) -> None:
     engine, drafter = tiny.verifier(target()), _drafter(kind, "llama")
     decoder = Decoder(engine, drafter, draft_length=draft_length, concurrency=batch)
-    generations = decoder.generate(tiny.requests(8, temperature=temperature))
-    assert tuple(g.output for g in generations) == plain("llama", temperature, 8)
+    generations = decoder.generate(_alternating(tiny.requests(4, temperature=temperature), demanding(4, temperature)))
+    expected = _alternating(plain("llama", temperature, 4), plain_demanding(temperature, 4))
+    assert [g.output for g in generations] == expected
     engine.check_integrity()
     drafter.check_integrity()
     assert engine.num_sessions == drafter.num_sessions == 0
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_parameters_change_the_texts(temperature: float) -> None:
+    """Else equality would say nothing about them."""
+    for text, changed in zip(plain("llama", temperature, 4), plain_demanding(temperature, 4), strict=True):
+        assert text != changed
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_the_target_as_its_own_drafter_is_always_right_with_every_parameter(temperature: float) -> None:
+    requests = [msgspec.structs.replace(r, stop_token_ids=frozenset()) for r in demanding(8, temperature)]
+    decoder = Decoder(tiny.verifier(target()), tiny.drafter(target()), draft_length=4)
+    for generation in decoder.generate(requests):
+        assert generation.stats.accepted_tokens == generation.stats.drafted_tokens > 0
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_scoring_with_every_parameter_agrees_with_the_models_own_text(temperature: float) -> None:
+    engine = tiny.drafter(target())
+    for number, request in enumerate(demanding(4, temperature)):
+        written = plain_demanding(temperature, 4)[number]
+        engine.handle(number, TokenLog(request).open(number, ""))
+        engine.handle(number, Score(session=number, base=len(request.prompt), committed=written))
+    assert [reply.agreed for _, reply in engine.step()] == [len(text) for text in plain_demanding(temperature, 4)]
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize("written", [1, 4, 9])
+def test_a_replay_from_the_middle_goes_on_with_the_same_text(temperature: float, written: int) -> None:
+    """The replica that takes over tells prompt and output apart, as penalties must."""
+    for request, text in zip(demanding(4, temperature), plain_demanding(temperature, 4), strict=True):
+        engine, log = tiny.verifier(target()), TokenLog(request)
+        kept, draft = text[: min(written, len(text) - 1)], text[written:-1]
+        verdict = Verdict(session=0, base=len(request.prompt), accepted=len(kept) - 1, next_token=kept[-1])
+        log.commit(kept[:-1], verdict)
+        engine.handle(0, log.open(0, ""))
+        engine.handle(0, log.verify(0, draft))
+        [(_, verdict)] = engine.step()
+        assert isinstance(verdict, Verdict)
+        assert (verdict.accepted, verdict.next_token) == (len(draft), text[-1])
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
@@ -116,13 +193,32 @@ def test_greedy_equals_transformers_generate(shape: str) -> None:
         assert generation.output == tuple(expected[0, len(request.prompt) :].tolist())
 
 
+def test_greedy_with_bias_and_repetition_penalty_equals_transformers_generate() -> None:
+    hugging_face = tiny.model()
+    requests = [
+        msgspec.structs.replace(
+            request,
+            sampling=SamplingParams(temperature=0.0, repetition_penalty=1.4, logit_bias=((7, 6.0), (9, -6.0))),
+        )
+        for request in tiny.requests(4, temperature=0.0, max_tokens=24)
+    ]
+    decoder = Decoder(tiny.verifier(tiny.model()), _drafter("good", "llama"), draft_length=3)
+    for request, generation in zip(requests, decoder.generate(requests), strict=True):
+        expected = hugging_face.generate(
+            torch.tensor([request.prompt]),
+            do_sample=False,
+            max_new_tokens=request.max_tokens,
+            eos_token_id=2,
+            repetition_penalty=1.4,
+            sequence_bias={(7,): 6.0, (9,): -6.0},
+        )
+        assert generation.output == tuple(expected[0, len(request.prompt) :].tolist())
+
+
 @settings(max_examples=25, deadline=None)
 @given(drafts=st.lists(st.lists(st.integers(-5, tiny.VOCABULARY + 5), max_size=6), min_size=40, max_size=40))
 def test_any_draft_at_all_leaves_the_text_unchanged(drafts: list[list[int]]) -> None:
     """Also drafts with ids that do not exist, or too long for the text."""
-    from common.messages import Verdict
-    from common.rounds import TokenLog
-
     request = tiny.requests(1, temperature=1.0)[0]
     engine, log = tiny.verifier(target()), TokenLog(request)
     engine.handle(0, log.open(0, ""))
@@ -143,8 +239,8 @@ def test_any_draft_at_all_leaves_the_text_unchanged(drafts: list[list[int]]) -> 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_reference_coupled_equals_reference_plain(draft_length: int, temperature: float) -> None:
     logits_of = reference.logits_of(tiny.model())
-    for request, expected in zip(
-        tiny.requests(3, temperature=temperature), plain("llama", temperature, 3), strict=True
-    ):
+    requests = [*tiny.requests(3, temperature=temperature), *demanding(3, temperature)]
+    expected = [*plain("llama", temperature, 3), *plain_demanding(temperature, 3)]
+    for request, text in zip(requests, expected, strict=True):
         output = reference.generate_coupled(logits_of, lambda tokens: (tokens[-1], 5, 7)[:draft_length], request)
-        assert output == expected
+        assert output == text

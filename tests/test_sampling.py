@@ -6,9 +6,9 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from common.sampling import draw, gumbel_noise, law
 from common.types import SamplingParams
@@ -20,19 +20,48 @@ def logits(rows: int = 1, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
 
 
+@settings(deadline=None)
 @given(
     temperature=st.floats(0.1, 3),
+    min_p=st.floats(0, 1),
     top_k=st.integers(1, VOCABULARY),
     top_p=st.floats(0.05, 1),
     seed=st.integers(0, 1000),
 )
-def test_law_equals_transformers_warpers(temperature: float, top_k: int, top_p: float, seed: int) -> None:
+def test_law_equals_transformers_warpers_in_order(
+    temperature: float, min_p: float, top_k: int, top_p: float, seed: int
+) -> None:
     raw = logits(seed=seed)
     expected = TemperatureLogitsWarper(temperature)(None, raw)
+    expected = MinPLogitsWarper(min_p)(None, expected)
     expected = TopKLogitsWarper(top_k)(None, expected)
     expected = TopPLogitsWarper(top_p)(None, expected).softmax(-1) if top_p < 1 else expected.softmax(-1)
-    ours = law(raw, [SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)])
+    ours = law(raw, [SamplingParams(temperature=temperature, min_p=min_p, top_k=top_k, top_p=top_p)])
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-9)
+
+
+def law_of(probabilities: list[float], **sampling: float) -> list[float]:
+    raw = torch.tensor([probabilities], dtype=torch.float64).log()
+    return law(raw, [SamplingParams(**sampling)])[0].tolist()
+
+
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest() -> None:
+    law_by_hand = [0.5, 0.3, 0.12, 0.08]
+    assert law_of(law_by_hand, min_p=0.2) == pytest.approx([0.5 / 0.92, 0.3 / 0.92, 0.12 / 0.92, 0])
+    assert law_of(law_by_hand, min_p=1.0) == pytest.approx([1, 0, 0, 0])
+    assert law_of([0.25] * 4, min_p=1.0) == pytest.approx([0.25] * 4)
+    assert law_of(law_by_hand, min_p=0.0) == pytest.approx(law_by_hand)
+
+
+def test_min_p_comes_after_temperature_and_before_top_p() -> None:
+    """Of these (.64, .25, .11), temperature 2 makes (.8, .5, .33) / 1.63: only then do all pass min_p .4."""
+    assert law_of([0.64, 0.25, 0.11], temperature=2.0, min_p=0.4)[2] > 0
+    # Without the last two, the first alone reaches top_p; had top_p come first, it would have kept the second.
+    assert law_of([0.5, 0.3, 0.1, 0.1], min_p=0.25, top_p=0.6) == pytest.approx([1, 0, 0, 0])
+
+
+def test_a_top_k_beyond_any_vocabulary_keeps_all() -> None:
+    torch.testing.assert_close(law(logits(), [SamplingParams(top_k=2**64)]), logits().softmax(-1))
 
 
 def test_temperature_zero_is_the_one_hot_of_the_likeliest() -> None:
@@ -46,7 +75,8 @@ def test_temperature_zero_is_the_one_hot_of_the_likeliest() -> None:
 def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
     raw = logits(rows=4)
     params = [
-        SamplingParams(temperature=t, top_k=k, seed=s) for t, k, s in ((0, 0, 1), (1, 5, 2), (0.7, 0, 2), (1, 0, 3))
+        SamplingParams(temperature=t, top_k=k, min_p=p, seed=s)
+        for t, k, p, s in ((0, 0, 0, 1), (1, 5, 0, 2), (0.7, 0, 0.3, 2), (1, 0, 0, 3))
     ]
     together = draw(raw, params, [10, 11, 12, 13]).tolist()
     alone = [int(draw(raw[i : i + 1], [params[i]], [10 + i])) for i in range(4)]
@@ -104,7 +134,7 @@ def test_noise_is_splitmix64_as_published(seed: int, position: int, token: int) 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("temperature", -1), ("temperature", float("nan")), ("top_p", 0), ("top_k", -1), ("seed", 2**63)],
+    [("temperature", -1), ("temperature", float("nan")), ("top_p", 0), ("top_k", -1), ("seed", 2**63), ("min_p", 2)],
 )
 def test_parameters_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):

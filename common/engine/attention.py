@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from common.engine.batch import Group, PackedBatch
-from common.engine.cache import KVStore
+from common.engine.store import KVStore
 
 NAME = "polydraft"
 

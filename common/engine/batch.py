@@ -4,7 +4,6 @@
     input_ids     [ a10 a11 a12 b7 ]               position_ids [ 10 11 12 7 ]
     write_slots   where each of the T tokens stores its K and V
     groups        feeds of like width, padded only for attention: queries [B, N], keys [B, L]
-
 Shape suffixes: T tokens of the step, B feeds of a group, N queries a feed (padded), L keys a feed (padded).
 """
 
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from common.engine.cache import CachedSequence
+from common.engine.sequence import CachedSequence
 
 _NARROW = 16
 """Feeds up to this wide share a group whatever their widths: padding costs less than another kernel call a layer."""
@@ -34,6 +33,10 @@ class Feed:
     @property
     def start(self) -> int:
         return self.sequence.length
+
+    @property
+    def end(self) -> int:
+        return self.sequence.length + len(self.tokens)
 
 
 @dataclass(slots=True)
@@ -74,23 +77,26 @@ class PackedBatch:
     groups: tuple[Group, ...]
 
 
-def pack(feeds: Sequence[Feed], device: torch.device) -> PackedBatch:
-    """Lay the feeds side by side."""
+def pack(feeds: Sequence[Feed], device: torch.device, *, max_keys: int) -> PackedBatch:
+    """Lay the feeds side by side; no group gathers more than `max_keys` keys, padding included."""
     tokens: list[int] = []
     positions: list[int] = []
     wanted: list[int] = []
     offsets: list[int] = []
     for feed in feeds:
+        assert len(feed.tokens) <= feed.sequence.room, "a sequence is grown before it is run"
         offsets.append(len(tokens))
         tokens.extend(feed.tokens)
-        positions.extend(range(feed.start, feed.start + len(feed.tokens)))
+        positions.extend(range(feed.start, feed.end))
         wanted.extend(range(len(tokens) - feed.wanted, len(tokens)))
     return PackedBatch(
         input_ids=torch.tensor([tokens], device=device),
         position_ids=torch.tensor([positions], device=device),
-        write_slots=torch.cat([f.sequence.slots[f.start : f.start + len(f.tokens)] for f in feeds]),
+        write_slots=torch.cat([f.sequence.slots[f.start : f.end] for f in feeds]),
         logit_rows=torch.tensor(wanted, dtype=torch.int64, device=device),
-        groups=tuple(_group(members, device) for members in _like_widths(feeds, offsets)),
+        groups=tuple(
+            _group(members, device) for alike in _like_widths(feeds, offsets) for members in _bounded(alike, max_keys)
+        ),
     )
 
 
@@ -101,6 +107,19 @@ def _like_widths(feeds: Sequence[Feed], offsets: Sequence[int]) -> list[list[tup
         size = (max(len(feed.tokens), _NARROW) - 1).bit_length()
         groups.setdefault(size, []).append((feed, offset))
     return list(groups.values())
+
+
+def _bounded(members: list[tuple[Feed, int]], max_keys: int) -> list[list[tuple[Feed, int]]]:
+    """Split a group, longest sequences apart from short ones, so that no part gathers more than `max_keys` keys."""
+    if len(members) * max(feed.end for feed, _ in members) <= max_keys:
+        return [members]
+    parts: list[list[tuple[Feed, int]]] = []
+    for member in sorted(members, key=lambda member: -member[0].end):
+        # The first of a part is its longest.
+        if not parts or (len(parts[-1]) + 1) * parts[-1][0][0].end > max_keys:
+            parts.append([])
+        parts[-1].append(member)
+    return parts
 
 
 def _group(members: Sequence[tuple[Feed, int]], device: torch.device) -> Group:

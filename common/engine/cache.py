@@ -1,39 +1,49 @@
 """Memory for keys and values: blocks of a fixed budget, lent to sequences.
 
-    pool     [ b0 | b1 | b2 | b3 | b4 | … ]          num_blocks blocks of block_size token slots
-    sequence   b4   b1                               blocks lent for its longest possible length
-    slots      [64..79, 16..31]                      where token 0, 1, … of the sequence keeps its K and V
-    cached     [t0 t1 … t(n-1)]                      the tokens whose K and V are there now
+    pool     [ b0 | b1 | b2 | b3 | b4 | … ]      num_blocks blocks of block_size token slots, each of them either
+    free       b1 b3                             blank,
+    cached     b0                                held by nobody, its text known: taken over by a sequence that begins
+                                                 with that text, or evicted when no block is free, or
+    held       b2 b4                             lent: to one sequence, or to several if its text is known
 
-Blocks are reserved when a sequence begins, for the most tokens it can reach, so memory never runs out half-way
-through a text. Rolling back is shortening `cached`: K and V beyond it are dead and will be written over.
+A block is registered, its text then known, when it is full of committed tokens. From then on it is never written
+until it is evicted, so sequences can share it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as SequenceOf
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 
-import torch
-from torch import Tensor
+from common.engine.prefix import Prefix
+from common.types import TokenIds
 
 BLOCK_SIZE = 16
-"""Tokens of a block: small enough that little is reserved in vain, large enough that the free list stays short."""
+"""Tokens of a block: small enough that little is lent in vain, large enough that there are few to keep account of."""
 
 
 class CacheIntegrityError(AssertionError):
-    """Blocks were leaked or lent twice: a defect in polydraft."""
+    """Blocks were leaked, lent twice, or cut off from their text: a defect in polydraft."""
 
 
 class BlockPool:
-    """Which blocks are free. Knows no tensors."""
+    """Which blocks are free, cached or held, and what text they hold. Knows no tensors.
+
+    Whoever holds a registered block holds those of the text before it too, and releases the later ones first. So the
+    longest released are always the ends of texts, and eviction never takes a block out of the middle of one.
+    """
 
     def __init__(self, num_tokens: int, block_size: int = BLOCK_SIZE) -> None:
         if num_tokens < block_size:
             raise ValueError(f"kv_tokens must be at least one block of {block_size}, not {num_tokens}")
         self.block_size = block_size
         self.num_blocks = num_tokens // block_size
+        self.root = Prefix()
         self._free = list(range(self.num_blocks - 1, -1, -1))
-        self._lent: set[int] = set()
+        self._cached: OrderedDict[int, None] = OrderedDict()
+        """Least recently released first."""
+        self._holders: dict[int, int] = {}
+        self._registered: dict[int, Prefix] = {}
 
     @property
     def capacity(self) -> int:
@@ -44,77 +54,94 @@ class BlockPool:
     def free_blocks(self) -> int:
         return len(self._free)
 
-    def reserve(self, num_tokens: int) -> list[int] | None:
-        """Borrow blocks for `num_tokens` tokens; None if not enough are free now."""
-        needed = -(-num_tokens // self.block_size)
-        if needed > len(self._free):
-            return None
-        blocks = [self._free.pop() for _ in range(needed)]
-        self._lent.update(blocks)
-        return blocks
-
-    def release(self, blocks: SequenceOf[int]) -> None:
-        if not self._lent.issuperset(blocks):
-            raise CacheIntegrityError(f"released blocks that were not lent: {set(blocks) - self._lent}")
-        self._lent.difference_update(blocks)
-        self._free.extend(blocks)
-
-    def check_integrity(self) -> None:
-        """Every block is either free or lent, once. Raises CacheIntegrityError."""
-        if len(self._free) + len(self._lent) != self.num_blocks or self._lent.intersection(self._free):
-            raise CacheIntegrityError(
-                f"{self.num_blocks} blocks, but {len(self._free)} free and {len(self._lent)} lent"
-            )
-
-
-class CachedSequence:
-    """One sequence's place in the cache.
-
-    Attributes:
-        slots: int64 [reserved tokens], the slot of each position.
-        cached: the tokens whose keys and values are stored, in order.
-    """
-
-    def __init__(self, blocks: list[int], block_size: int, device: torch.device) -> None:
-        self.blocks = blocks
-        starts = torch.tensor(blocks, device=device, dtype=torch.int64) * block_size
-        self.slots = (starts[:, None] + torch.arange(block_size, device=device)).reshape(-1)
-        self.cached: list[int] = []
+    @property
+    def cached_blocks(self) -> int:
+        return len(self._cached)
 
     @property
-    def length(self) -> int:
-        return len(self.cached)
+    def held_blocks(self) -> int:
+        return len(self._holders)
 
-    def rollback(self, length: int) -> None:
-        """Forget all but the first `length` tokens."""
-        del self.cached[length:]
+    @property
+    def available_blocks(self) -> int:
+        """Blocks that can be lent now."""
+        return len(self._free) + len(self._cached)
 
-    def keep_common_prefix(self, tokens: SequenceOf[int]) -> None:
-        """Forget what does not agree with `tokens`, and always the last of them, whose logits are wanted anew."""
-        limit = min(self.length, len(tokens) - 1)
-        agreed = next((i for i in range(limit) if self.cached[i] != tokens[i]), limit)
-        self.rollback(agreed)
+    def blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
 
+    def take(self, count: int) -> list[int] | None:
+        """Borrow `count` blocks to write to; None if that many are not available."""
+        if count > self.available_blocks:
+            return None
+        while len(self._free) < count:
+            self._evict()
+        blocks = [self._free.pop() for _ in range(count)]
+        self._holders.update(dict.fromkeys(blocks, 1))
+        return blocks
 
-class KVStore:
-    """The tensors: per layer, keys and values [num_slots, kv_heads, head_dim].
+    def share(self, prefix: Prefix) -> None:
+        """Borrow the block of a known text, to read from."""
+        self._cached.pop(prefix.block, None)
+        self._holders[prefix.block] = self._holders.get(prefix.block, 0) + 1
 
-    A layer's tensors are made when it first writes, in the shape it writes, so any decoder fits, also one whose
-    layers differ.
-    """
+    def release(self, blocks: Iterable[int]) -> None:
+        """Give blocks back, the end of a text first. Raises CacheIntegrityError if one is not held."""
+        for block in blocks:
+            holders = self._holders.pop(block, 0)
+            if not holders:
+                raise CacheIntegrityError(f"block {block} was released, but nobody holds it")
+            if holders > 1:
+                self._holders[block] = holders - 1
+            elif block in self._registered:
+                self._cached[block] = None
+            else:
+                self._free.append(block)
 
-    def __init__(self, num_slots: int) -> None:
-        self._num_slots = num_slots
-        self._layers: dict[int, tuple[Tensor, Tensor]] = {}
+    def register(self, parent: Prefix, tokens: TokenIds, block: int) -> Prefix:
+        """Make known that `block`, held, is full of `tokens`, which follow the text of `parent`.
 
-    def write(self, layer: int, slots_T: Tensor, keys_THD: Tensor, values_THD: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the keys and values of T tokens; returns the layer's whole (keys, values)."""
-        if layer not in self._layers:
-            self._layers[layer] = (
-                keys_THD.new_zeros(self._num_slots, *keys_THD.shape[1:]),
-                values_THD.new_zeros(self._num_slots, *values_THD.shape[1:]),
+        If another block already holds that text, the caller gets a share in it and `block` is released.
+        """
+        known = parent.children.get(tokens)
+        if known is not None:
+            self.share(known)
+            self.release([block])
+            return known
+        self._registered[block] = parent.extend(tokens, block)
+        return self._registered[block]
+
+    def check_integrity(self, held: Mapping[int, int]) -> None:
+        """Check the books against `held`, how many sequences hold each block. Raises CacheIntegrityError."""
+        if dict(held) != self._holders:
+            raise CacheIntegrityError(f"blocks are held {dict(held)}, but lent {self._holders}")
+        counted = self.free_blocks + self.cached_blocks + self.held_blocks
+        if counted != self.num_blocks or len({*self._free, *self._cached, *self._holders}) != self.num_blocks:
+            raise CacheIntegrityError(
+                f"{self.num_blocks} blocks, but {self.free_blocks} free, {self.cached_blocks} cached and "
+                f"{self.held_blocks} held"
             )
-        keys, values = self._layers[layer]
-        keys.index_copy_(0, slots_T, keys_THD)
-        values.index_copy_(0, slots_T, values_THD)
-        return keys, values
+        self._check_registered()
+
+    def _check_registered(self) -> None:
+        if not self._registered.keys() >= self._cached.keys() or not self._registered.keys().isdisjoint(self._free):
+            raise CacheIntegrityError("cached blocks without a text, or free ones with one")
+        if any(count > 1 and block not in self._registered for block, count in self._holders.items()):
+            raise CacheIntegrityError("a block that may be written to is shared")
+        for block, prefix in self._registered.items():
+            parent = prefix.parent
+            assert parent is not None
+            reachable = prefix.block == block and parent.children.get(prefix.tokens) is prefix
+            known = parent is self.root or self._registered.get(parent.block) is parent
+            if not (reachable and known):
+                raise CacheIntegrityError(f"block {block} is cut off from its text")
+            if parent is not self.root and self._holders.get(parent.block, 0) < self._holders.get(block, 0):
+                raise CacheIntegrityError(f"block {block} is held without the text before it")
+
+    def _evict(self) -> None:
+        block, _ = self._cached.popitem(last=False)
+        prefix = self._registered.pop(block)
+        if prefix.children:
+            raise CacheIntegrityError(f"block {block} was evicted out of the middle of a text")
+        prefix.forget()
+        self._free.append(block)

@@ -1,19 +1,18 @@
 """The drafter's role: write short continuations, one token a step, and tell how well it would have written others.
 
-It draws with the same parameters and the same keyed noise as the target will, which is what makes its tokens likely
-to be the target's.
+It draws with the same parameters, penalties included, and the same keyed noise as the target will, which is what makes
+its tokens likely to be the target's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from common.engine.drawing import draw_for
 from common.engine.sessions import Session
 from common.messages import Draft, Propose, Question, Score, Scored, Verify
-from common.sampling import draw
 
 
 class Drafting:
@@ -36,10 +35,8 @@ class Drafting:
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | Scored | None]:
         """One draw for all rows of all sessions."""
-        rows = [(s, i) for s, rows in zip(sessions, logits, strict=True) for i in range(len(rows))]
-        drawn = draw(torch.cat(list(logits)), [s.sampling for s, _ in rows], [len(s.tokens) + i for s, i in rows])
-        draws = drawn.split([len(rows) for rows in logits])
-        return [_use(s, d) for s, d in zip(sessions, (d.tolist() for d in draws), strict=True)]
+        draws = draw_for(sessions, [self.extra_tokens(s) for s in sessions], logits)
+        return [_use(s, d) for s, d in zip(sessions, draws, strict=True)]
 
 
 def _check(session: Session, question: Propose | Score, vocabulary: int) -> None:

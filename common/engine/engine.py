@@ -2,7 +2,8 @@
 
 What the forward passes are for is the role's business: `verification.Verification` makes the engine a verifier,
 `drafting.Drafting` a drafter. A step runs whatever is pending: every session that owes an answer and whose prompt is
-cached, and chunks of the prompts that are not, so that a long prompt does not hold up the others.
+cached, and chunks of the prompts that are not, so that a long prompt does not hold up the others. Sessions are served
+in the order they were opened only where memory is short; see `sessions.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from common.engine.batch import Feed
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Key, Session, SessionTable
+from common.engine.sessions import Key, MemoryUse, Session, SessionTable
 from common.messages import Answer, Close, Failure, Open, Question, Reply, Request
 from common.types import StepCost
 
@@ -38,14 +39,15 @@ class Engine:
     """Not thread-safe: `handle` and `step` belong to one thread.
 
     Args:
-        prefill_chunk: most prompt tokens run in one step.
+        prefill_chunk: most prompt tokens run in one step. What answers need is run besides, whatever it is: an answer
+            put off frees nothing, and a session adds no more than its draft and a token.
     """
 
     def __init__(self, runner: ModelRunner, role: Role, *, prefill_chunk: int = 512) -> None:
         self._runner = runner
         self._role = role
         self._chunk = prefill_chunk
-        self._table = SessionTable(runner)
+        self._table = SessionTable(runner, lambda session: len(self._extra_tokens(session)))
         self._replies: list[tuple[Key, Reply]] = []
 
     def handle(self, key: Key, request: Request) -> None:
@@ -57,8 +59,7 @@ class Engine:
                 case Close():
                     self._table.close(key)
                 case _:
-                    reply = self._role.take(self._table.get(key), request, self._runner.vocabulary)
-                    self._replies += [(key, reply)] if reply else []
+                    self._ask(self._table.get(key), request)
         except ValueError as error:
             self._table.close(key)
             self._replies.append((key, Failure(session=request.session, message=str(error))))
@@ -80,13 +81,24 @@ class Engine:
     def num_sessions(self) -> int:
         return len(self._table)
 
+    @property
+    def memory(self) -> MemoryUse:
+        return self._table.memory
+
     def check_integrity(self) -> None:
         """Raises AssertionError if memory was leaked or lent twice."""
         self._table.check_integrity()
 
+    def _ask(self, session: Session, question: Question) -> None:
+        reply = self._role.take(session, question, self._runner.vocabulary)
+        session.committed = question.base
+        self._replies += [(session.key, reply)] if reply else []
+
     def _run(self, planned: Sequence[tuple[Session, Feed]]) -> None:
         started = time.perf_counter()
         logits = self._runner.forward([feed for _, feed in planned])
+        for session, _ in planned:
+            session.cached.register(session.committed)
         answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
         if not answering:
             return
@@ -100,18 +112,39 @@ class Engine:
                 session.spent = StepCost()
 
     def _plan(self) -> list[tuple[Session, Feed]]:
-        sessions = list(self._table.admitted())
+        sessions = self._table.admitted()
         behind = sum(session.uncached > 1 for session in sessions)
         # In equal shares, so that a short prompt does not wait for a long one that came before it.
         share = max(1, self._chunk // max(1, behind))
-        feeds = [(session, self._feed(session, share)) for session in sessions]
-        return [(session, feed) for session, feed in feeds if feed is not None]
+        planned: list[tuple[Session, Feed]] = []
+        prefilling: set[object] = set()
+        for session in sessions:
+            if session.sequence is None or self._waits(session, prefilling):
+                continue  # it was preempted for an older one, or will share what that runs now
+            feed = self._feed(session, share)
+            if feed is not None and self._table.grow(session, len(feed.tokens)):
+                planned.append((session, feed))
+        return planned
+
+    def _waits(self, session: Session, prefilling: set[object]) -> bool:
+        """Whether an older session runs the same text at the same place in this step, so that it need not."""
+        if session.uncached == 1:
+            return False
+        self._table.adopt(session)
+        block = session.cached.next_block(session.tokens, session.committed)
+        if block is None or block not in prefilling:
+            prefilling.add(block)
+            return False
+        return True
 
     def _feed(self, session: Session, share: int) -> Feed | None:
         start, unprefilled = session.cached.length, session.uncached - 1
         if session.work and unprefilled <= share:
-            extra = self._role.extra_tokens(session)
+            extra = self._extra_tokens(session)
             return Feed(session.cached, [*session.tokens[start:], *extra], wanted=1 + len(extra))
         # The last token is left for the feed that wants its logits.
         chunk = session.tokens[start : start + min(unprefilled, share)]
         return Feed(session.cached, chunk, wanted=0) if chunk else None
+
+    def _extra_tokens(self, session: Session) -> Sequence[int]:
+        return self._role.extra_tokens(session) if session.work else ()

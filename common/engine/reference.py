@@ -5,7 +5,8 @@ Everything fast in polydraft is tested against this file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from common.acceptance import accept_coupled, accept_rejection
 from common.messages import Verdict
 from common.rounds import TokenLog
 from common.sampling import draw, gumbel_noise, law
-from common.types import GenerationRequest, TokenIds
+from common.types import GenerationRequest, SamplingParams, TokenIds, TokenLogprob
 
 LogitsOf = Callable[[TokenIds], Tensor]
 """A model as a function: T tokens in, logits [T, V] out; row i is about the token after the first i + 1."""
@@ -34,12 +35,31 @@ def logits_of(model: PreTrainedModel) -> LogitsOf:
     return forward
 
 
+def adjusted(
+    logits: Sequence[float], tokens: Sequence[int], prompt_length: int, sampling: SamplingParams
+) -> list[float]:
+    """Bias and penalties as they are defined: the logits [V] of the token after `tokens`."""
+    changed = list(logits)
+    for token, bias in sampling.logit_bias:
+        changed[token] += bias
+    for token in set(tokens):
+        if changed[token] > 0:
+            changed[token] /= sampling.repetition_penalty
+        else:
+            changed[token] *= sampling.repetition_penalty
+    for token, count in Counter(tokens[prompt_length:]).items():
+        changed[token] -= sampling.frequency_penalty * count
+        changed[token] -= sampling.presence_penalty
+    return changed
+
+
 def generate_plain(target: LogitsOf, request: GenerationRequest) -> TokenIds:
     """Decode one token per forward pass."""
     log = TokenLog(request)
     while log.finish_reason is None:
         position = len(log.tokens)
-        token = int(draw(target(tuple(log.tokens))[-1:], [request.sampling], [position]))
+        logits_1V = _adjusted_rows(target(tuple(log.tokens))[-1:], log.tokens, (), request)
+        token = int(draw(logits_1V, [request.sampling], [position]))
         log.commit((), Verdict(session=0, base=position, accepted=0, next_token=token))
     return log.output
 
@@ -50,8 +70,8 @@ def generate_coupled(target: LogitsOf, drafting: Drafting, request: GenerationRe
     while log.finish_reason is None:
         base = len(log.tokens)
         draft = drafting(tuple(log.tokens))
-        rows = target((*log.tokens, *draft))[base - 1 :]
-        draws = draw(rows, [request.sampling] * len(rows), range(base, base + len(rows))).tolist()
+        logits_KV = _adjusted_rows(target((*log.tokens, *draft))[base - 1 :], log.tokens, draft, request)
+        draws = draw(logits_KV, [request.sampling] * len(logits_KV), range(base, base + len(logits_KV))).tolist()
         accepted, token = accept_coupled(draft, draws)
         log.commit(draft, Verdict(session=0, base=base, accepted=accepted, next_token=token))
     return log.output
@@ -67,13 +87,34 @@ def generate_rejection(
         draft: list[int] = []
         laws: list[Tensor] = []
         for _ in range(count):
-            law_V = law(drafter((*log.tokens, *draft))[-1:], [request.sampling])[0]
+            logits_1V = _adjusted_rows(drafter((*log.tokens, *draft))[-1:], (*log.tokens, *draft), (), request)
+            law_V = law(logits_1V, [request.sampling])[0]
             draft.append(int(torch.multinomial(law_V, 1, generator=noise)))
             laws.append(law_V)
-        p_KV = law(target((*log.tokens, *draft))[base - 1 :], [request.sampling] * (count + 1))
+        logits_KV = _adjusted_rows(target((*log.tokens, *draft))[base - 1 :], log.tokens, draft, request)
+        p_KV = law(logits_KV, [request.sampling] * (count + 1))
         uniforms_K = torch.rand(count, generator=noise, dtype=torch.float64)
         key = torch.randint(2**62, (1,), generator=noise)
         noise_V = gumbel_noise(key, torch.tensor([base]), p_KV.shape[-1])[0]
         accepted, token = accept_rejection(p_KV, torch.stack(laws), draft, uniforms_K, noise_V)
         log.commit(tuple(draft), Verdict(session=0, base=base, accepted=accepted, next_token=token))
     return log.output
+
+
+def logprobs(target: LogitsOf, request: GenerationRequest, output: TokenIds) -> tuple[TokenLogprob, ...]:
+    """What the model itself says of a text: one for each output token, with as many alternatives as were asked for."""
+    reported = []
+    for index, token in enumerate(output):
+        logprobs_V = target((*request.prompt, *output[:index]))[-1].double().log_softmax(dim=-1).tolist()
+        likeliest = sorted(range(len(logprobs_V)), key=lambda t: (-logprobs_V[t], t))[: request.sampling.logprobs or 0]
+        reported.append(TokenLogprob(token, logprobs_V[token], tuple((t, logprobs_V[t]) for t in likeliest)))
+    return tuple(reported)
+
+
+def _adjusted_rows(rows: Tensor, tokens: Sequence[int], draft: Sequence[int], request: GenerationRequest) -> Tensor:
+    """Row i is about the token after `tokens` and the first i of `draft`."""
+    changed = [
+        adjusted(row, (*tokens, *draft[:i]), len(request.prompt), request.sampling)
+        for i, row in enumerate(rows.double().tolist())
+    ]
+    return torch.tensor(changed, dtype=torch.float64)

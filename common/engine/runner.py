@@ -10,7 +10,9 @@ from transformers import PreTrainedModel
 
 from common.engine import attention
 from common.engine.batch import Feed, pack
-from common.engine.cache import BlockPool, CachedSequence, KVStore
+from common.engine.cache import BlockPool
+from common.engine.sequence import CachedSequence
+from common.engine.store import KVStore
 
 
 class ModelRunner:
@@ -33,22 +35,18 @@ class ModelRunner:
         self._store = KVStore(self.pool.capacity)
         self._allocate()
 
-    def begin(self, max_length: int) -> CachedSequence | None:
-        """Reserve memory for a sequence of at most `max_length` tokens; None if not enough is free now."""
-        blocks = self.pool.reserve(max_length)
-        return CachedSequence(blocks, self.pool.block_size, self.device) if blocks else None
-
-    def end(self, sequence: CachedSequence) -> None:
-        self.pool.release(sequence.blocks)
+    def begin(self, max_length: int) -> CachedSequence:
+        """A sequence of at most `max_length` tokens; it has no memory yet."""
+        return CachedSequence(self.pool, max_length, self.device)
 
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
-        """Run one step. Afterwards each feed's tokens are cached.
+        """Run one step. Each feed's sequence has room for its tokens; afterwards they are cached.
 
         Returns:
             Per feed, the logits [wanted, V] of its last tokens.
         """
-        batch = pack(feeds, self.device)
+        batch = pack(feeds, self.device, max_keys=self.pool.capacity)
         logits = self._model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -64,6 +62,6 @@ class ModelRunner:
     def _allocate(self) -> None:
         """Run one token, so that all memory is taken at the start and not under load."""
         sequence = self.begin(1)
-        assert sequence is not None
+        assert sequence.grow(1)
         self.forward([Feed(sequence, [0], 1)])
-        self.end(sequence)
+        sequence.release()

@@ -1,13 +1,21 @@
-"""The open sessions of an engine: admission by reserved memory, and what each still has to prefill."""
+"""The open sessions of an engine: who has memory, and who waits for it.
+
+The order in which sessions were opened decides everything: those with memory are always the oldest. When the pool
+runs out, the youngest of them goes back to waiting, with its tokens and the question it has been asked, and what it
+had cached is run again when its turn comes. So the oldest is never preempted, and as it fits the pool, it ends.
+"""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from itertools import chain
 
-from common.engine.cache import CachedSequence
+import msgspec
+
 from common.engine.runner import ModelRunner
+from common.engine.sequence import CachedSequence
 from common.messages import Open, Question
 from common.types import SamplingParams, StepCost
 
@@ -15,6 +23,18 @@ _FREE = StepCost()
 
 Key = Hashable
 """Names a session within an engine: what serves it decides how."""
+
+
+class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
+    """Where an engine's blocks are, and what sharing and preempting them came to since it was started."""
+
+    free_blocks: int
+    cached_blocks: int
+    """Held by no session, but their text is known: free for whoever needs them, or shared by who has that text."""
+    held_blocks: int
+    prefix_hit_tokens: int
+    """Tokens that did not have to be run, because their keys and values were cached."""
+    preemptions: int
 
 
 @dataclass(slots=True)
@@ -28,8 +48,10 @@ class Session:
     """How many of them are the client's."""
     sampling: SamplingParams
     max_length: int
+    committed: int = 0
+    """How many tokens are known to be committed, and so may be shared with other sessions."""
     sequence: CachedSequence | None = None
-    """Its memory, once admitted."""
+    """Its memory, unless it waits for it."""
     work: Question | None = None
     """The question being answered."""
     spent: StepCost = _FREE
@@ -37,7 +59,7 @@ class Session:
 
     @property
     def cached(self) -> CachedSequence:
-        assert self.sequence is not None, "only admitted sessions are run"
+        assert self.sequence is not None, "only sessions with memory are run"
         return self.sequence
 
     @property
@@ -47,20 +69,31 @@ class Session:
 
 
 class SessionTable:
-    """Sessions by key. One is admitted when memory for its longest length is free, first come, first served."""
+    """Sessions by key, in the order they were opened.
 
-    def __init__(self, runner: ModelRunner) -> None:
+    Args:
+        ahead: how many tokens a session is going to run after its own.
+    """
+
+    def __init__(self, runner: ModelRunner, ahead: Callable[[Session], int]) -> None:
         self._runner = runner
+        self._ahead = ahead
         self._sessions: dict[Key, Session] = {}
-        self._waiting: deque[Session] = deque()
+        self._prefix_hit_tokens = 0
+        self._preemptions = 0
 
     def open(self, key: Key, request: Open) -> None:
         """Raises ValueError if the session could never be served here."""
         self._check(request)
         self.close(key)
-        session = Session(key, list(request.committed), request.prompt_length, request.sampling, request.max_length)
-        self._sessions[key] = session
-        self._waiting.append(session)
+        self._sessions[key] = Session(
+            key=key,
+            tokens=list(request.committed),
+            prompt_length=request.prompt_length,
+            sampling=request.sampling,
+            max_length=request.max_length,
+            committed=len(request.committed),
+        )
 
     def get(self, key: Key) -> Session:
         """Raises ValueError if no such session is open."""
@@ -72,30 +105,67 @@ class SessionTable:
     def close(self, key: Key) -> None:
         """Free what the session holds; closing twice is harmless."""
         session = self._sessions.pop(key, None)
-        if session is None:
-            return
-        if session.sequence is None:
-            self._waiting.remove(session)
-        else:
-            self._runner.end(session.sequence)
+        if session is not None and session.sequence is not None:
+            session.sequence.release()
 
-    def admitted(self) -> Iterator[Session]:
-        """Sessions that have memory, after letting in those that now fit."""
-        while self._waiting:
-            sequence = self._runner.begin(self._waiting[0].max_length)
-            if sequence is None:
+    def admitted(self) -> list[Session]:
+        """Sessions that have memory, oldest first, after letting in those that now fit."""
+        admitted: list[Session] = []
+        for session in self._sessions.values():
+            if session.sequence is None and not self._admit(session, len(admitted)):
                 break
-            self._waiting.popleft().sequence = sequence
-        return (s for s in self._sessions.values() if s.sequence is not None)
+            admitted.append(session)
+        return admitted
+
+    def grow(self, session: Session, num_tokens: int) -> bool:
+        """Give it memory for `num_tokens` more, at the expense of younger sessions; False if it is the youngest."""
+        while not session.cached.grow(num_tokens):
+            youngest = next(s for s in reversed(self._sessions.values()) if s.sequence is not None)
+            youngest.cached.release()
+            youngest.sequence = None
+            self._preemptions += 1
+            if youngest is session:
+                return False
+        return True
+
+    def adopt(self, session: Session) -> None:
+        """Let it share what others have run of its text."""
+        self._prefix_hit_tokens += session.cached.adopt(session.tokens)
+
+    @property
+    def memory(self) -> MemoryUse:
+        pool = self._runner.pool
+        return MemoryUse(
+            free_blocks=pool.free_blocks,
+            cached_blocks=pool.cached_blocks,
+            held_blocks=pool.held_blocks,
+            prefix_hit_tokens=self._prefix_hit_tokens,
+            preemptions=self._preemptions,
+        )
 
     def check_integrity(self) -> None:
-        """Every lent block belongs to one open session. Raises AssertionError (CacheIntegrityError)."""
-        self._runner.pool.check_integrity()
-        held = sum(len(s.sequence.blocks) for s in self._sessions.values() if s.sequence is not None)
-        assert held == self._runner.pool.num_blocks - self._runner.pool.free_blocks, "blocks without a session"
+        """Every block is free, cached, or held by open sessions. Raises AssertionError (CacheIntegrityError)."""
+        blocks = (s.sequence.blocks for s in self._sessions.values() if s.sequence is not None)
+        self._runner.pool.check_integrity(Counter(chain.from_iterable(blocks)))
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def _admit(self, session: Session, running: int) -> bool:
+        """Give it memory for the tokens it has, if a block is left for each running session.
+
+        Else those would soon preempt it again.
+        """
+        if self._runner.pool.available_blocks <= running:  # at least one block would be new
+            return False
+        sequence = self._runner.begin(session.max_length)
+        hits = sequence.adopt(session.tokens)
+        if not sequence.grow(len(session.tokens) - sequence.length + self._ahead(session), spare=running):
+            sequence.release()
+            return False
+        session.sequence = sequence
+        self._prefix_hit_tokens += hits
+        return True
 
     def _check(self, request: Open) -> None:
         runner = self._runner
@@ -109,3 +179,5 @@ class SessionTable:
             raise ValueError(f"max_length: {request.max_length} exceeds the cache of {runner.pool.capacity} tokens")
         if not all(0 <= token < runner.vocabulary for token in request.committed):
             raise ValueError(f"committed: token ids must be below {runner.vocabulary}")
+        if not all(token < runner.vocabulary for token, _ in request.sampling.logit_bias):
+            raise ValueError(f"logit_bias: token ids must be below {runner.vocabulary}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
+from common import logprobs
 from common.acceptance import accept_coupled
+from common.engine.drawing import draw_for
 from common.engine.sessions import Session
 from common.messages import Question, Verdict, Verify
-from common.sampling import draw
+from common.types import TokenLogprob
 
 
 class Verification:
@@ -33,19 +34,23 @@ class Verification:
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict]:
         """One draw for all rows of all sessions, then the accept rule for each."""
-        rows = [(s, i) for s, rows in zip(sessions, logits, strict=True) for i in range(len(rows))]
-        drawn = draw(torch.cat(list(logits)), [s.sampling for s, _ in rows], [len(s.tokens) + i for s, i in rows])
-        draws = drawn.split([len(rows) for rows in logits])
-        return [_commit(s, d) for s, d in zip(sessions, (d.tolist() for d in draws), strict=True)]
+        drafts = [self.extra_tokens(s) for s in sessions]
+        draws = draw_for(sessions, drafts, logits)
+        # Accepted tokens are draws too, and so is the one that follows them.
+        outputs = [d[: accept_coupled(draft, d).accepted + 1] for draft, d in zip(drafts, draws, strict=True)]
+        reports = logprobs.report(logits, outputs, [s.sampling.logprobs for s in sessions])
+        return [_commit(s, output, r) for s, output, r in zip(sessions, outputs, reports, strict=True)]
 
 
-def _commit(session: Session, draws: list[int]) -> Verdict:
+def _commit(session: Session, output: list[int], report: tuple[TokenLogprob, ...]) -> Verdict:
     assert isinstance(session.work, Verify)
     question, session.work = session.work, None
-    accepted, next_token = accept_coupled(question.draft, draws)
-    session.tokens += [*question.draft[:accepted], next_token]
+    session.tokens += output
+    accepted = len(output) - 1
     session.cached.rollback(question.base + accepted)
-    return Verdict(session=question.session, base=question.base, accepted=accepted, next_token=next_token)
+    return Verdict(
+        session=question.session, base=question.base, accepted=accepted, next_token=output[-1], logprobs=report
+    )
 
 
 def _usable(draft: Sequence[int], room: int, vocabulary: int) -> tuple[int, ...]:

@@ -1,0 +1,32 @@
+"""Drawing for a step: the tokens that all its sessions draw, each in its own way, in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from common.engine.sessions import Session
+from common.penalties import Context, adjust
+from common.sampling import draw
+
+
+def draw_for(sessions: Sequence[Session], drafts: Sequence[Sequence[int]], logits: Sequence[Tensor]) -> list[list[int]]:
+    """Draw the token after each session's tokens, and those after each prefix of its draft.
+
+    Args:
+        drafts: per session, K tokens that were run on top of its own.
+        logits: per session, the model's logits [K + 1, V].
+
+    Returns:
+        Per session, K + 1 token ids.
+    """
+    contexts = [
+        Context(s.sampling, s.tokens, s.prompt_length, draft) for s, draft in zip(sessions, drafts, strict=True)
+    ]
+    adjusted_RV = adjust(torch.cat(list(logits)), contexts)
+    rows = [(context, i) for context in contexts for i in range(context.rows)]
+    drawn_R = draw(adjusted_RV, [c.sampling for c, _ in rows], [len(c.tokens) + i for c, i in rows])
+    # One copy from the device for all of them.
+    return [part.tolist() for part in drawn_R.cpu().split([context.rows for context in contexts])]
