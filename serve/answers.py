@@ -1,100 +1,132 @@
 """Answers in OpenAI's form: whole ones and streamed chunks, with what speculation did beside them.
 
 usage      completion_tokens_details.accepted_prediction_tokens and rejected_prediction_tokens
-polydraft  language, drafter, rounds, mean_acceptance_length, seed (on the last chunks of a stream)
+polydraft  language, drafter, rounds, mean_acceptance_length, seed; draft_ms, verify_ms, wire_ms: where the time went
+
+Both are sums over the choices, each prompt counted once. A stream has `polydraft` on the last chunk of every choice,
+about that choice, and on the chunk with the usage, about all.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
-from common.types import Progress, SpeculationStats
+from common.types import SpeculationStats, Timings
+from serve.answer_formats import AnswerFormat
+from serve.choices import Choice, OutputToken, Piece
+from serve.openai import StreamOptions
+from serve.request_id import REQUEST_ID
 
 Json = dict[str, Any]
 
 
 class Answer:
-    """One answer while it is being written: what its chunks and its last word need to know."""
+    """One answer while its choices are being written."""
 
-    def __init__(self, *, chat: bool, model: str, prompt_tokens: int, language: str | None, seed: int) -> None:
-        self.id = f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}"
-        self.created = int(time.time())
-        self.chat = chat
-        self.model = model
-        self.prompt_tokens = prompt_tokens
-        self.language = language
-        self.seed = seed
-        self.output_tokens = 0
-        self.finish_reason: str | None = None
-        self._stats = SpeculationStats()
-        self._drafter: str | None = None
+    def __init__(self, form: AnswerFormat, model: str, choices: Sequence[Choice], options: StreamOptions) -> None:
+        self._form = form
+        self._model = model
+        self._choices = choices
+        self._options = options
+        self._opened: set[int] = set()
+        self._id = f"{form.id_prefix}-{REQUEST_ID.get(None) or uuid.uuid4()}"
+        self._created = int(time.time())
 
-    def note(self, progress: Progress) -> None:
-        """Take the statistics of one more round."""
-        self._stats = progress.stats
-        self._drafter = progress.drafter or self._drafter
-        self.finish_reason = progress.finish_reason
-
-    def whole(self, text: str) -> Json:
+    def whole(self, pieces: Sequence[Piece]) -> Json:
         """The answer at once."""
-        content: Json = {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
-        return self._object([self._choice(content, self.finish_reason)]) | {
-            "usage": self.usage(),
-            "polydraft": self.speculation(),
-        }
+        of_choice: dict[int, list[Piece]] = {choice.index: [] for choice in self._choices}
+        for piece in pieces:
+            of_choice[piece.choice.index].append(piece)
+        choices = [self._whole_choice(choice, of_choice[choice.index]) for choice in self._choices]
+        return self._object(self._form.kind, choices) | self._sums()
 
-    def opening(self) -> Json:
-        """First chunk of a streamed chat: who speaks."""
-        return self._chunk({"delta": {"role": "assistant", "content": ""}}, None)
+    def chunks(self, piece: Piece) -> list[Json]:
+        """What `piece` adds to a stream."""
+        choice = piece.choice
+        chunks = self._opening(choice)
+        if piece.text or piece.tokens:
+            chunks.append(self._chunk(choice, self._form.delta(piece.text), self._logprobs(choice, piece.tokens)))
+        if piece.last:
+            chunks.append(self._chunk(choice, self._form.end(), ended=True) | {"polydraft": _speculation([choice])})
+        return chunks
 
-    def chunk(self, text: str) -> Json:
-        """A piece of the text."""
-        return self._chunk({"delta": {"content": text}} if self.chat else {"text": text}, None)
+    def last_chunks(self) -> list[Json]:
+        """After all choices: the usage, for clients that asked for it."""
+        if not self._options.include_usage:
+            return []
+        return [self._object(self._form.chunk_kind, []) | self._sums()]
 
-    def closing(self) -> Json:
-        """Last chunk with a choice: why the text ended."""
-        content: Json = {"delta": {}} if self.chat else {"text": ""}
-        return self._chunk(content, self.finish_reason) | {"polydraft": self.speculation()}
+    def _sums(self) -> Json:
+        return {"usage": _usage(self._choices), "polydraft": _speculation(self._choices)}
 
-    def usage_chunk(self) -> Json:
-        """The very last chunk, for clients that asked for it."""
-        return self._object([], streamed=True) | {"usage": self.usage(), "polydraft": self.speculation()}
+    def _opening(self, choice: Choice) -> list[Json]:
+        opening = None if choice.index in self._opened else self._form.opening()
+        self._opened.add(choice.index)
+        return [] if opening is None else [self._chunk(choice, opening)]
 
-    def usage(self) -> Json:
+    def _whole_choice(self, choice: Choice, pieces: Sequence[Piece]) -> Json:
+        content = self._form.whole("".join(piece.text for piece in pieces))
+        tokens = [token for piece in pieces for token in piece.tokens]
+        return _choice(choice, content, self._logprobs(choice, tokens), ended=True)
+
+    def _chunk(self, choice: Choice, content: Json, logprobs: Json | None = None, *, ended: bool = False) -> Json:
+        chunk = self._object(self._form.chunk_kind, [_choice(choice, content, logprobs, ended=ended)])
+        if self._options.include_usage:
+            chunk["usage"] = _usage([choice]) if self._options.continuous_usage_stats else None
+        return chunk
+
+    def _logprobs(self, choice: Choice, tokens: Sequence[OutputToken]) -> Json | None:
+        return None if choice.request.sampling.logprobs is None else self._form.logprobs(tokens)
+
+    def _object(self, kind: str, choices: list[Json]) -> Json:
         return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.output_tokens,
-            "total_tokens": self.prompt_tokens + self.output_tokens,
-            "completion_tokens_details": {
-                "accepted_prediction_tokens": self._stats.accepted_tokens,
-                "rejected_prediction_tokens": self._stats.drafted_tokens - self._stats.accepted_tokens,
-            },
-        }
-
-    def speculation(self) -> Json:
-        return {
-            "language": self.language,
-            "drafter": self._drafter,
-            "rounds": self._stats.rounds,
-            "mean_acceptance_length": round(self._stats.mean_acceptance_length, 4),
-            "seed": self.seed,
-        }
-
-    def _chunk(self, content: Json, finish_reason: str | None) -> Json:
-        return self._object([self._choice(content, finish_reason)], streamed=True)
-
-    def _object(self, choices: list[Json], *, streamed: bool = False) -> Json:
-        kind = "chat.completion" if self.chat else "text_completion"
-        return {
-            "id": self.id,
-            "object": f"{kind}.chunk" if self.chat and streamed else kind,
-            "created": self.created,
-            "model": self.model,
+            "id": self._id,
+            "object": kind,
+            "created": self._created,
+            "model": self._model,
             "choices": choices,
         }
 
-    @staticmethod
-    def _choice(content: Json, finish_reason: str | None) -> Json:
-        return {"index": 0, **content, "logprobs": None, "finish_reason": finish_reason}
+
+def _choice(choice: Choice, content: Json, logprobs: Json | None, *, ended: bool) -> Json:
+    told = {"index": choice.index, **content, "logprobs": logprobs, "finish_reason": None}
+    return told | {"finish_reason": choice.finish_reason, "stop_reason": choice.stop_reason} if ended else told
+
+
+def _usage(choices: Sequence[Choice]) -> Json:
+    # A prompt's choices share the tuple of its tokens.
+    prompts = {id(choice.request.prompt): len(choice.request.prompt) for choice in choices}
+    prompt_tokens, output_tokens = sum(prompts.values()), sum(choice.output_tokens for choice in choices)
+    stats = sum((choice.stats for choice in choices), SpeculationStats())
+    return {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": output_tokens,
+        "total_tokens": prompt_tokens + output_tokens,
+        "completion_tokens_details": {
+            "accepted_prediction_tokens": stats.accepted_tokens,
+            "rejected_prediction_tokens": stats.drafted_tokens - stats.accepted_tokens,
+        },
+    }
+
+
+def _speculation(choices: Sequence[Choice]) -> Json:
+    """Language and drafter are null where choices differ; the seed is that of the first."""
+    stats = sum((choice.stats for choice in choices), SpeculationStats())
+    timings = sum((choice.timings for choice in choices), Timings())
+    return {
+        "language": _shared([choice.request.language for choice in choices]),
+        "drafter": _shared([choice.drafter for choice in choices]),
+        "rounds": stats.rounds,
+        "mean_acceptance_length": round(stats.mean_acceptance_length, 4),
+        "seed": choices[0].request.sampling.seed,
+        "draft_ms": round(timings.draft_s * 1000, 3),
+        "verify_ms": round(timings.verify_s * 1000, 3),
+        "wire_ms": round(timings.wire_s * 1000, 3),
+    }
+
+
+def _shared(values: Sequence[str | None]) -> str | None:
+    return values[0] if len(set(values)) == 1 else None

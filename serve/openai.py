@@ -1,107 +1,83 @@
-"""Requests in OpenAI's form: what is asked for, checked once.
+"""Requests in OpenAI's form, with vLLM's additions: what is asked for, checked once.
 
-A field of OpenAI's that is not supported is accepted at the value that asks for nothing; at any other value, and for
-a field that OpenAI does not have, the request is refused by name: nothing is silently ignored. `null` means absent.
+A field of theirs that is not supported is accepted at the value that asks for nothing; at any other value, and for a
+field that neither has, the request is refused by name: nothing is silently ignored. `null` means absent. What only
+describes the client (`user`, `metadata`, `safety_identifier`, `prompt_cache_key`) is accepted and has no effect.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
+from pydantic import Field, JsonValue, ValidationInfo, field_validator
+
+from common.types import MAX_LOGPROBS
+from serve.openai_fields import (
+    Language,
+    LogitBias,
+    Speculation,
+    SpeculationField,
+    StopStrings,
+    StopTokens,
+    Strict,
+    Text,
+    TokenId,
+    only,
 )
+from serve.text import RESERVED_VARIABLES
 
-from common.languages import language_name
-
-MAX_STOP_STRINGS = 4
-MAX_STOP_LENGTH = 256
-
-
-def _only(neutral: object) -> AfterValidator:
-    def check(value: object) -> object:
-        if value != neutral:
-            raise ValueError(f"not supported yet: only {json.dumps(neutral)} is accepted")
-        return value
-
-    return AfterValidator(check)
+MAX_CHOICES = 128
+"""Most texts written for one request."""
 
 
-def _known_language(code: str) -> str:
-    language_name(code)
-    return code
-
-
-def _encodable(text: str) -> str:
-    """JSON can write half a surrogate pair, which is no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"not valid Unicode at character {error.start}") from None
-    return text
-
-
-def _stop_strings(stop: object) -> tuple[object, ...]:
-    strings = (stop,) if isinstance(stop, str) else stop
-    if not isinstance(strings, list | tuple):
-        raise ValueError("expected a string or a list of strings")
-    if len(strings) > MAX_STOP_STRINGS:
-        raise ValueError(f"at most {MAX_STOP_STRINGS} stop strings are accepted, not {len(strings)}")
-    return tuple(strings)
-
-
-Text = Annotated[str, AfterValidator(_encodable)]
-StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH), AfterValidator(_encodable)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None}
-
-
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     include_usage: bool = False
-    include_obfuscation: Annotated[bool, _only(False)] = False
+    continuous_usage_stats: bool = False
+    """Usage so far on every chunk, not only at the end."""
+    include_obfuscation: Annotated[bool, only(False)] = False
+
+    @field_validator("continuous_usage_stats")
+    @classmethod
+    def _needs_usage(cls, continuous: bool, info: ValidationInfo) -> bool:
+        if continuous and not info.data.get("include_usage"):
+            raise ValueError("only accepted together with include_usage: true")
+        return continuous
 
 
-class _Generation(_Strict):
+class GenerationFields(Strict):
     """What both kinds of requests have in common."""
 
     model: str
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+    """Choices for each prompt; see `generation_requests.derived_seed`."""
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=0)] = 0
-    """0 keeps all tokens."""
+    top_k: Annotated[int, Field(ge=-1)] = 0
+    """0 and -1 keep all tokens."""
+    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] = 1.0
+    logit_bias: LogitBias = Field(default_factory=dict)
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[tuple[StopString, ...], BeforeValidator(_stop_strings, json_schema_input_type=str | list[str])] = ()
+    stop: StopStrings = ()
+    stop_token_ids: StopTokens = Field(default_factory=list)
+    ignore_eos: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
+
+    language: Language | None = None
+    """ISO 639-1 code of the text's language; by default it is identified from the prompt."""
+    speculation: SpeculationField = Speculation()
+    """`auto`, `off`, a drafter's name, most tokens drafted a round, or an object with these two."""
+
     user: str | None = None
-
-    language: Annotated[str, AfterValidator(_known_language)] | None = None
-    """ISO 639-1 code of the language whose drafter helps; by default it is identified from the text."""
-    speculation: Literal["auto", "off"] = "auto"
-    """`off` decodes plainly; the text is the same."""
-
-    n: Annotated[int, _only(1)] = 1
-    presence_penalty: Annotated[float, _only(0)] = 0
-    frequency_penalty: Annotated[float, _only(0)] = 0
-    logit_bias: Annotated[dict[str, float], _only({})] = {}
+    min_tokens: Annotated[int, only(0)] = 0
+    skip_special_tokens: Annotated[bool, only(True)] = True
+    include_stop_str_in_output: Annotated[bool, only(False)] = False
+    length_penalty: Annotated[float, only(1)] = 1.0
+    use_beam_search: Annotated[bool, only(False)] = False
 
     @field_validator("stream_options")
     @classmethod
@@ -110,28 +86,58 @@ class _Generation(_Strict):
             raise ValueError("only accepted together with stream: true")
         return options
 
-    @property
-    def include_usage(self) -> bool:
-        return self.stream_options is not None and self.stream_options.include_usage
 
-
-class CompletionRequest(_Generation):
+class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
 
-    prompt: Text | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    """Text or token ids."""
-    logprobs: Annotated[int, _only(None)] | None = None
-    best_of: Annotated[int, _only(1)] = 1
-    echo: Annotated[bool, _only(False)] = False
-    suffix: Annotated[str, _only("")] = ""
+    prompt: (
+        Text
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Text], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+    )
+    """Text or token ids, or several of either."""
+    logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    echo: bool = False
+    """Begin the text with the prompt."""
+    best_of: int | None = None
+    suffix: Annotated[str, only("")] = ""
+    add_special_tokens: Annotated[bool, only(True)] = True
+
+    @field_validator("echo")
+    @classmethod
+    def _echo_without_logprobs(cls, echo: bool, info: ValidationInfo) -> bool:
+        if echo and info.data.get("logprobs") is not None:
+            raise ValueError("not supported yet together with logprobs")
+        return echo
+
+    @field_validator("best_of")
+    @classmethod
+    def _best_of_all(cls, best_of: int | None, info: ValidationInfo) -> int | None:
+        if best_of != info.data.get("n", best_of):
+            raise ValueError("not supported yet: only the value of n is accepted")
+        return best_of
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        """Always several."""
+        if isinstance(self.prompt, str):
+            return [self.prompt]
+        tokens = [token for token in self.prompt if isinstance(token, int)]
+        return [tokens] if tokens else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many likeliest tokens are told beside each token, None for no log-probabilities at all."""
+        return self.logprobs
 
 
-class TextPart(_Strict):
+class TextPart(Strict):
     type: Literal["text"]
     text: Text
 
 
-class Message(_Strict):
+class Message(Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
     name: str | None = None
@@ -148,19 +154,33 @@ class Message(_Strict):
         return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
 
 
-class ChatCompletionRequest(_Generation):
+class ChatCompletionRequest(GenerationFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    logprobs: Annotated[bool, _only(False)] = False
-    top_logprobs: Annotated[int, _only(0)] = 0
-    tools: Annotated[list[Any], _only([])] = []
-    tool_choice: Literal["none", "auto"] = "auto"
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] = 0
+    add_generation_prompt: bool = True
+    """Render the conversation up to where an answer begins."""
+    continue_final_message: bool = False
+    """Leave the last message open, so that the answer goes on with it."""
+    chat_template_kwargs: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    """Variables for the chat template."""
+
+    tools: Annotated[list[Any], only([])] | None = None
+    tool_choice: Annotated[JsonValue, only("none", "auto")] = "auto"
     parallel_tool_calls: bool = True
-    functions: Annotated[list[Any], _only([])] = []
-    response_format: Annotated[dict[str, Any], _only({"type": "text"})] = {"type": "text"}
-    store: Annotated[bool, _only(False)] = False
+    functions: Annotated[list[Any], only([])] | None = None
+    function_call: Annotated[JsonValue, only("none", "auto")] = "auto"
+    response_format: Annotated[dict[str, Any], only({"type": "text"})] | None = None
+    modalities: Annotated[list[str], only(["text"])] | None = None
+    service_tier: Annotated[str, only("auto", "default")] = "auto"
+    store: Annotated[bool, only(False)] = False
+    add_special_tokens: Annotated[bool, only(False)] = False
+    metadata: dict[str, str] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
     @field_validator("max_completion_tokens")
     @classmethod
@@ -169,10 +189,36 @@ class ChatCompletionRequest(_Generation):
             raise ValueError("contradicts max_tokens, its older name")
         return limit
 
+    @field_validator("top_logprobs")
+    @classmethod
+    def _needs_logprobs(cls, count: int, info: ValidationInfo) -> int:
+        if count and not info.data.get("logprobs"):
+            raise ValueError("only accepted together with logprobs: true")
+        return count
+
+    @field_validator("continue_final_message")
+    @classmethod
+    def _continues_or_answers(cls, continues: bool, info: ValidationInfo) -> bool:
+        if continues and info.data.get("add_generation_prompt"):
+            raise ValueError("only accepted together with add_generation_prompt: false")
+        return continues
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _variables(cls, variables: dict[str, Any]) -> dict[str, Any]:
+        for name in variables.keys() & RESERVED_VARIABLES:
+            raise ValueError(f"`{name}` is not a variable that may be set")
+        return variables
+
     @property
     def limit(self) -> int | None:
         """Most output tokens, None for as many as the context holds."""
         return self.max_completion_tokens if self.max_tokens is None else self.max_tokens
+
+    @property
+    def alternatives(self) -> int | None:
+        """How many likeliest tokens are told beside each token, None for no log-probabilities at all."""
+        return self.top_logprobs if self.logprobs else None
 
     @property
     def question(self) -> str:

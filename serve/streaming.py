@@ -44,20 +44,31 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> asy
 class EventStream(StreamingResponse):
     """Sends `events`; closes them whatever happens: the client goes away, sending fails, they raise.
 
-    An error after the stream began can no longer be a status: it is sent as the last event, in OpenAI's shape.
+    An error before the first event is raised, so that it still is a status. A later one cannot be: it is sent as the
+    last event, in OpenAI's shape.
     """
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         self._events = events
-        super().__init__(_chain(first, events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self._began = False
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events):
-            task = await while_connected(receive, self.stream_response(_raising_disconnect(send)))
+        task = await while_connected(receive, self.stream_response(_raising_disconnect(send)))
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, ClientDisconnect):
-            logger.error("a stream ended with an error", exc_info=error)
-            await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": False})
+        if error is None or isinstance(error, ClientDisconnect):
+            return
+        if not self._began:
+            raise error
+        logger.error("a stream ended with an error", exc_info=error)
+        await send({"type": "http.response.body", "body": event(error_body(error)), "more_body": False})
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._events):
+            first = await anext(self._events)
+            self._began = True
+            self.body_iterator = _chain(first, self._events)
+            await super().stream_response(send)
 
 
 async def _chain(first: bytes, events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 
 import jinja2
 from transformers import PreTrainedTokenizerFast
 
+from common.models import token_bytes
 from common.types import TokenIds
 
 REPLACEMENT = "\ufffd"
@@ -16,6 +18,11 @@ MAX_PENDING = 32
 """Tokens that may wait for a character to become complete. A character has at most four bytes, so that a model that
 writes this many without completing one writes no text, and it is shown as it is."""
 
+RESERVED_VARIABLES = frozenset(
+    {"messages", "conversations", *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters}
+)
+"""Names that are no variables of a chat template but arguments of what renders it."""
+
 
 class TextCodec:
     """A target's tokenizer and chat template, the tokenizer's own if `chat_template` is None."""
@@ -24,31 +31,62 @@ class TextCodec:
         self._tokenizer = tokenizer
         self._chat_template = chat_template or tokenizer.chat_template
         self._special = frozenset(index for index, token in tokenizer.added_tokens_decoder.items() if token.special)
+        self._spelling = token_bytes(tokenizer)
         self.vocab_size = len(tokenizer)
 
     def encode(self, prompt: str) -> TokenIds:
         """Tokens of a prompt, with those that the tokenizer puts around every text."""
         return tuple(self._tokenizer.encode(prompt))
 
-    def render(self, messages: Sequence[dict[str, str]]) -> TokenIds:
-        """Tokens of a conversation, up to where the assistant's answer begins.
+    def render(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, str | int | float | bool] | None = None,
+    ) -> TokenIds:
+        """Tokens of a conversation.
 
-        Each message has a `role` and a `content`. Raises ValueError if there is no chat template or if the template
-        refuses the messages.
+        Args:
+            messages: each has a `role` and a `content`.
+            add_generation_prompt: go on up to where the assistant's answer begins.
+            continue_final_message: end within the last message, so that the answer goes on with it.
+            variables: what else the template is told; no RESERVED_VARIABLES.
+
+        Raises ValueError if there is no chat template or if the template refuses the messages.
         """
         if self._chat_template is None:
             raise ValueError("the target has no chat template: set `serve.chat_template` or use /v1/completions")
         try:
             text = self._tokenizer.apply_chat_template(
-                list(messages), chat_template=self._chat_template, add_generation_prompt=True, tokenize=False
+                list(messages),
+                chat_template=self._chat_template,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tokenize=False,
+                **(variables or {}),
             )
-        except jinja2.TemplateError as error:
+        # A template's own operations fail as Python's do, say on a variable of another type.
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"the chat template refuses these messages: {error}") from None
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of `tokens`, without special tokens."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    def bytes_of(self, token: int) -> bytes | None:
+        """What `token` writes; None for one that writes nothing: a special token, or an id without a token."""
+        known = token not in self._special and token < len(self._spelling)
+        return self._spelling[token] if known else None
+
+    def name(self, token: int) -> str:
+        """`token` as people read it; bytes that are no text of themselves are escaped, as in ``\\xe6\\x9d``."""
+        spelling = self.bytes_of(token)
+        if spelling is not None:
+            return spelling.decode(errors="backslashreplace")
+        return str(self._tokenizer.convert_ids_to_tokens(token)) if token < self.vocab_size else f"<{token}>"
 
     def detokenizer(self, stop: Sequence[str] = ()) -> IncrementalText:
         """For one text, which ends before the first of the strings in `stop`."""
@@ -60,7 +98,7 @@ class IncrementalText:
 
     A character whose bytes are not all there, and text that may be the beginning of a stop string, are held back.
     Tokens are decoded together with those of the piece of text before, since decoders write a token differently at
-    the beginning of a text; a push costs the same however long the text is.
+    the beginning of a text; a token costs the same however long the text is.
 
     Example, stop string "END": the tokens "go ", "E", "N", "ough" give out "go ", "", "", "ENough".
     """
@@ -72,22 +110,21 @@ class IncrementalText:
         self._window: list[int] = []  # tokens of the last piece of text, then those that are not shown yet
         self._shown = 0  # tokens of the window whose text was given out
         self._held = ""  # decoded, but perhaps the beginning of a stop string
-        self.stopped = False
-        """Whether a stop string was found; later tokens are ignored."""
-        self.consumed = 0
-        """Tokens taken, up to and including the one that completed a stop string."""
+        self.stopped_by: str | None = None
+        """The stop string that was found; later tokens are ignored."""
+        self.length = 0
+        """Characters decoded so far, those held back included: where the text of the next token begins."""
 
-    def push(self, tokens: Sequence[int]) -> str:
-        """The text that `tokens` complete."""
-        pieces = []
-        for token in tokens:
-            if self.stopped:
-                break
-            self.consumed += 1
-            if token not in self._special:
-                self._window.append(token)
-                pieces.append(self._release(self._decoded(final=False)))
-        return "".join(pieces)
+    @property
+    def stopped(self) -> bool:
+        return self.stopped_by is not None
+
+    def push(self, token: int) -> str:
+        """The text that `token` completes."""
+        if self.stopped or token in self._special:
+            return ""
+        self._window.append(token)
+        return self._release(self._decoded(final=False))
 
     def finish(self) -> str:
         """The rest of the text, when no more tokens come."""
@@ -110,20 +147,21 @@ class IncrementalText:
 
     def _release(self, text: str) -> str:
         """Adds `text` to what is held back and takes from that what cannot belong to a stop string."""
+        self.length += len(text)
         self._held += text
-        end = self._stop_end()
-        if end is not None:
-            self.stopped, self._held, shown = True, "", self._held[:end]
+        stop = self._found()
+        if stop is not None:
+            shown, self._held, self.stopped_by = self._held[: self._held.find(stop)], "", stop
             return shown
         keep = self._stop_beginning()
         cut = len(self._held) - keep
         shown, self._held = self._held[:cut], self._held[cut:]
         return shown
 
-    def _stop_end(self) -> int | None:
-        """Where the text ends: before the stop string that is complete first, however the tokens were cut."""
+    def _found(self) -> str | None:
+        """The stop string that is complete first, however the tokens were cut; of several the longest."""
         found = [(self._held.find(stop), stop) for stop in self._stop if stop in self._held]
-        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))[0] if found else None
+        return min(found, key=lambda hit: (hit[0] + len(hit[1]), hit[0]))[1] if found else None
 
     def _stop_beginning(self) -> int:
         """Characters at the end of the held text that a stop string may begin with."""

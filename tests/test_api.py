@@ -1,62 +1,15 @@
-"""The HTTP surface: OpenAI's requests, answers, streams and errors; nothing goes on for a client that left."""
+"""The HTTP surface: OpenAI's requests, answers and streams."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import pickle
-from collections.abc import Callable
-from typing import Any
-
-import httpx
-import openai
 import pytest
+from api_client import PROMPT, QUESTION, client, events, http, post
 from fake_service import FakeService
-
-from serve.api import build_api
-from serve.errors import InvalidRequest, ServiceOverloaded, ServiceUnavailable
-
-QUESTION = {"model": "fake", "messages": [{"role": "user", "content": "Translate: 家"}], "max_tokens": 40}
-PROMPT = {"model": "fake", "prompt": "Translate: 家", "max_tokens": 40}
-Json = dict[str, Any]
 
 
 @pytest.fixture
 def service() -> FakeService:
     return FakeService()
-
-
-def http(service: FakeService) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_api(service), raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://test")
-
-
-def client(service: FakeService) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(api_key="none", base_url="http://test/v1", http_client=http(service), max_retries=0)
-
-
-async def post(service: FakeService, path: str, body: Json) -> httpx.Response:
-    async with http(service) as session:
-        headers = {"Content-Type": "application/json"}
-        return await session.post(f"/v1/{path}", content=json.dumps(body), headers=headers)
-
-
-async def refused(service: FakeService, path: str, body: Json) -> Json:
-    """The error that a bad request gets; nothing was generated for it."""
-    response = await post(service, path, body)
-    assert response.status_code == 400, response.text
-    assert service.requests == []
-    error: Json = response.json()["error"]
-    assert set(error) == {"message", "type", "param", "code"}
-    assert error["type"] == "invalid_request_error"
-    return error
-
-
-def events(response: httpx.Response) -> list[Json]:
-    assert response.headers["content-type"].startswith("text/event-stream")
-    lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
-    assert lines.pop() == "[DONE]"
-    return [json.loads(line) for line in lines]
 
 
 async def test_a_completion_tells_text_usage_and_speculation(service: FakeService) -> None:
@@ -66,7 +19,9 @@ async def test_a_completion_tells_text_usage_and_speculation(service: FakeServic
     rounds = (tokens + 1) // 2
     assert answer["object"] == "text_completion"
     assert answer["id"].startswith("cmpl-")
-    assert answer["choices"] == [{"index": 0, "text": service.answer, "logprobs": None, "finish_reason": "stop"}]
+    assert answer["choices"] == [
+        {"index": 0, "text": service.answer, "logprobs": None, "finish_reason": "stop", "stop_reason": None}
+    ]
     assert answer["usage"] == {
         "prompt_tokens": prompt,
         "completion_tokens": tokens,
@@ -79,22 +34,54 @@ async def test_a_completion_tells_text_usage_and_speculation(service: FakeServic
         "rounds": rounds,
         "mean_acceptance_length": round(tokens / rounds, 4),
         "seed": 7,
+        "draft_ms": float(rounds),
+        "verify_ms": 2.0 * rounds,
+        "wire_ms": 0.5 * rounds,
     }
 
 
-async def test_sampling_parameters_reach_the_service(service: FakeService) -> None:
-    sampling = {"temperature": 0.5, "top_p": 0.9, "top_k": 5, "seed": -3}
-    await post(service, "completions", PROMPT | sampling)
-    (request,) = service.requests
-    assert request.prompt == service.codec.encode(PROMPT["prompt"])
-    assert (request.max_tokens, request.stop_token_ids, request.language) == (40, {1}, "ja")
-    assert {name: getattr(request.sampling, name) for name in sampling} == sampling
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_stop_token_ends_the_text_and_is_not_in_it(stream: bool) -> None:
+    service = FakeService("one two")
+    tokens = service.codec.encode(service.answer)
+    body = PROMPT | {"stop_token_ids": [tokens[3], 1], "stream": stream}
+    response = await post(service, "completions", body)
+    told = events(response) if stream else [response.json()]
+    last = told[-1]["choices"][0]
+    assert "".join(chunk["choices"][0]["text"] for chunk in told) == service.codec.decode(tokens[:3])
+    assert (last["finish_reason"], last["stop_reason"]) == ("stop", tokens[3])
+    assert service.requests[0].stop_token_ids == {tokens[3], 1}
 
 
-async def test_null_means_absent(service: FakeService) -> None:
-    body = PROMPT | dict.fromkeys(["temperature", "top_p", "seed", "stop", "n", "logprobs", "suffix", "user"])
-    assert (await post(service, "completions", body)).status_code == 200
-    assert service.requests[0].sampling.temperature == 1.0
+async def test_the_end_of_the_text_is_no_reason_unless_it_was_to_be_ignored(service: FakeService) -> None:
+    for fields, reason in (({"stop_token_ids": [1]}, None), ({"stop_token_ids": [1], "ignore_eos": True}, 1)):
+        answer = (await post(service, "completions", PROMPT | fields)).json()["choices"][0]
+        assert (answer["finish_reason"], answer["stop_reason"]) == ("stop", reason)
+
+
+async def test_the_end_of_the_text_can_be_ignored(service: FakeService) -> None:
+    answer = (await post(service, "completions", PROMPT | {"ignore_eos": True})).json()
+    assert service.requests[0].stop_token_ids == frozenset()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["choices"][0]["text"].startswith(service.answer + service.answer[:5])
+    assert answer["usage"]["completion_tokens"] == 40
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("as_tokens", [False, True])
+async def test_the_prompt_can_be_echoed(service: FakeService, stream: bool, as_tokens: bool) -> None:
+    prompt = list(service.codec.encode("家は")) if as_tokens else "家は"
+    response = await post(service, "completions", PROMPT | {"prompt": prompt, "echo": True, "stream": stream})
+    told = events(response) if stream else [response.json()]
+    assert "".join(chunk["choices"][0]["text"] for chunk in told) == "家は" + service.answer
+
+
+async def test_a_stream_may_tell_the_usage_so_far_on_every_chunk(service: FakeService) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    *chunks, last = events(await post(service, "completions", PROMPT | {"stream": True, "stream_options": options}))
+    counts = [chunk["usage"]["completion_tokens"] for chunk in chunks]
+    assert counts == sorted(counts) and counts[0] < counts[-1] == last["usage"]["completion_tokens"]
+    assert {chunk["usage"]["prompt_tokens"] for chunk in chunks} == {last["usage"]["prompt_tokens"]}
 
 
 async def test_the_official_client_gets_whole_answers(service: FakeService) -> None:
@@ -135,42 +122,13 @@ async def test_the_official_client_reads_a_streamed_completion(service: FakeServ
     assert "".join(chunk.choices[0].text for chunk in chunks) == service.answer
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert all(chunk.usage is None for chunk in chunks)
-
-
-async def test_messages_are_rendered_with_the_chat_template(service: FakeService) -> None:
-    parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
-    messages = [
-        {"role": "developer", "content": "be brief"},
-        {"role": "user", "content": parts},
-        {"role": "assistant", "content": "yes", "name": None},
-    ]
-    await post(service, "chat/completions", QUESTION | {"messages": messages})
-    rendered = service.codec.decode(service.requests[0].prompt)
-    assert rendered == "system: be brief\nuser: one\ntwo\nassistant: yes\n"
-    assert service.identified == ["one\ntwo"], "the language is that of the user's last message"
-
-
-async def test_without_a_limit_a_chat_may_fill_the_context(service: FakeService) -> None:
-    await post(service, "chat/completions", {"model": "fake", "messages": QUESTION["messages"]})
-    await post(service, "chat/completions", QUESTION | {"max_tokens": None, "max_completion_tokens": 5})
-    await post(service, "completions", {"model": "fake", "prompt": "家"})
-    await post(service, "completions", {"model": "fake", "prompt": [5] * 92})
-    first, second, third, fourth = service.requests
-    assert first.max_length == service.context_length
-    assert (second.max_tokens, third.max_tokens, fourth.max_tokens) == (5, 16, 4)
+    assert chunks[0].choices[0].model_extra == {}, "why it stopped is told at the end"
 
 
 async def test_max_tokens_ends_the_text_with_length(service: FakeService) -> None:
     answer = (await post(service, "completions", PROMPT | {"max_tokens": 3})).json()
     assert answer["choices"][0]["finish_reason"] == "length"
     assert answer["usage"]["completion_tokens"] == 3
-
-
-async def test_token_ids_are_a_prompt_too(service: FakeService) -> None:
-    ids = list(service.codec.encode("家は小さい"))
-    assert (await post(service, "completions", PROMPT | {"prompt": ids})).status_code == 200
-    assert service.requests[0].prompt == tuple(ids)
-    assert service.identified == ["家は小さい"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -183,7 +141,7 @@ async def test_a_stop_string_ends_the_text_and_the_generation(stream: bool) -> N
     else:
         text, reason = response.json()["choices"][0]["text"], response.json()["choices"][0]
         assert response.json()["usage"]["completion_tokens"] == len(service.codec.encode("one two three"))
-    assert (text, reason["finish_reason"]) == ("one two", "stop")
+    assert (text, reason["finish_reason"], reason["stop_reason"]) == ("one two", "stop", " three")
     assert service.closed.is_set()
     assert service.rounds < len(service.codec.encode(service.answer)) // 2
 
@@ -195,305 +153,9 @@ async def test_what_only_looked_like_a_stop_string_is_told_at_the_end(stream: bo
     assert "".join(texts) == "wait: EN"
 
 
-async def test_a_missing_seed_is_chosen_and_told(service: FakeService) -> None:
-    answers = [(await post(service, "completions", PROMPT)).json()["polydraft"]["seed"] for _ in range(2)]
-    assert [request.sampling.seed for request in service.requests] == answers
-    assert answers[0] != answers[1]
-
-
-@pytest.mark.parametrize(
-    ("fields", "used", "told", "identified"),
-    [
-        ({}, "ja", "ja", 1),
-        ({"language": "de"}, "de", "de", 0),
-        ({"language": "sw"}, "sw", "sw", 0),
-        ({"speculation": "off"}, None, None, 0),
-        ({"speculation": "off", "language": "de"}, None, "de", 0),
-    ],
-)
-async def test_the_language_is_the_one_asked_for_else_identified(
-    service: FakeService, fields: Json, used: str | None, told: str | None, identified: int
-) -> None:
-    answer = (await post(service, "chat/completions", QUESTION | fields)).json()
-    assert service.requests[0].language == used
-    assert answer["polydraft"]["language"] == told
-    assert len(service.identified) == identified
-
-
-@pytest.mark.parametrize(
-    ("fields", "param", "message"),
-    [
-        ({"temperature": "1"}, "temperature", "valid number"),
-        ({"temperature": float("nan")}, "temperature", "less than or equal to 2"),
-        ({"temperature": -1}, "temperature", "greater than or equal to 0"),
-        ({"top_p": 0}, "top_p", "greater than 0"),
-        ({"top_k": 1.5}, "top_k", "valid integer"),
-        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ({"max_tokens": True}, "max_tokens", "valid integer"),
-        ({"seed": 2**63}, "seed", "less than"),
-        ({"stream": "yes"}, "stream", "valid boolean"),
-        ({"stop": 3}, "stop", "a string or a list of strings"),
-        ({"stop": list("abcde")}, "stop", "at most 4"),
-        ({"stop": ["a", ""]}, "stop[1]", "at least 1 character"),
-        ({"stream_options": {"include_usage": True}}, "stream_options", "stream: true"),
-        ({"stream": True, "stream_options": {"usage": True}}, "stream_options.usage", "unknown field"),
-        ({"temprature": 1}, "temprature", "unknown field"),
-        ({"language": "klingon"}, "language", "unknown language `klingon`"),
-        ({"language": 3}, "language", "valid string"),
-        ({"speculation": "on"}, "speculation", "'auto' or 'off'"),
-        ({"n": 2}, "n", "not supported yet: only 1"),
-        ({"presence_penalty": 0.5}, "presence_penalty", "only 0"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "only 0"),
-        ({"logit_bias": {"5": 1}}, "logit_bias", "only {}"),
-        ({"model": None}, "model", "required"),
-    ],
-)
-async def test_a_wrong_field_is_named(service: FakeService, fields: Json, param: str, message: str) -> None:
-    for path, body in (("completions", PROMPT), ("chat/completions", QUESTION)):
-        error = await refused(service, path, body | fields)
-        assert error["param"] == param
-        assert error["message"].startswith(f"{param}: ")
-        assert message in error["message"]
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"logprobs": 0}, "logprobs"),
-        ({"best_of": 2}, "best_of"),
-        ({"echo": True}, "echo"),
-        ({"suffix": "x"}, "suffix"),
-        ({"prompt": 5}, "prompt"),
-        ({"prompt": []}, "prompt"),
-        ({"prompt": ""}, "prompt"),
-        ({"prompt": [1, "2"]}, "prompt[1]"),
-        ({"prompt": [1, -2]}, "prompt[1]"),
-        ({"prompt": [270]}, "prompt"),
-        ({"prompt": "\ud800"}, "prompt"),
-    ],
-)
-async def test_a_wrong_field_of_a_completion_is_named(service: FakeService, fields: Json, param: str) -> None:
-    assert (await refused(service, "completions", PROMPT | fields))["param"] == param
-
-
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        ({"tools": [{"type": "function"}]}, "tools"),
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"logprobs": True}, "logprobs"),
-        ({"top_logprobs": 2}, "top_logprobs"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"max_completion_tokens": 7}, "max_completion_tokens"),
-        ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content"),
-        ({"messages": [{"role": "user"}]}, "messages[0].content"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
-        ({"messages": [{"role": "user", "content": {"a": 1}}]}, "messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content[0].type"),
-        ({"prompt": "x"}, "prompt"),
-    ],
-)
-async def test_a_wrong_field_of_a_chat_is_named(service: FakeService, fields: Json, param: str) -> None:
-    assert (await refused(service, "chat/completions", QUESTION | fields))["param"] == param
-
-
-async def test_a_prompt_longer_than_the_context_is_refused(service: FakeService) -> None:
-    error = await refused(service, "completions", PROMPT | {"prompt": "word " * 100, "max_tokens": None})
-    assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
-    assert "context of 96" in error["message"]
-    messages = [{"role": "user", "content": "word " * 100}]
-    error = await refused(service, "chat/completions", {"model": "fake", "messages": messages})
-    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
-
-
-async def test_more_tokens_than_the_context_holds_are_refused(service: FakeService) -> None:
-    error = await refused(service, "completions", PROMPT | {"prompt": [5] * 92, "max_tokens": 5})
-    assert (error["code"], error["param"]) == ("context_length_exceeded", "max_tokens")
-
-
-async def test_a_chat_without_template_is_refused() -> None:
-    error = await refused(FakeService(template=None), "chat/completions", QUESTION)
-    assert error["param"] == "messages" and "serve.chat_template" in error["message"]
-
-
-@pytest.mark.parametrize(
-    ("content", "headers", "message"),
-    [
-        (b'{"model": ', {"Content-Type": "application/json"}, "not valid JSON: "),
-        (b"[1]", {"Content-Type": "application/json"}, "expected a JSON object"),
-        (b'{"\\ud800": 1}', {"Content-Type": "application/json"}, "valid string"),
-        (b'{"model": "fake"}', {"Content-Type": "text/plain"}, "Content-Type: application/json"),
-        (b"", {}, "expected a JSON object"),
-    ],
-)
-async def test_a_body_that_is_no_json_object_is_refused(
-    service: FakeService, content: bytes, headers: dict[str, str], message: str
-) -> None:
-    async with http(service) as session:
-        response = await session.post("/v1/completions", content=content, headers=headers)
-    assert response.status_code == 400
-    assert message in response.json()["error"]["message"]
-
-
-async def test_an_unknown_model_is_not_found(service: FakeService) -> None:
-    async with client(service) as session:
-        for call in (
-            session.completions.create(**(PROMPT | {"model": "gpt"})),
-            session.chat.completions.create(**(QUESTION | {"model": "gpt"})),
-            session.models.retrieve("org/gpt"),
-        ):
-            with pytest.raises(openai.NotFoundError) as error:
-                await call
-            assert (error.value.code, error.value.param) == ("model_not_found", "model")
-
-
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/v2/x", 404), ("GET", "/v1/completions", 405)])
-async def test_unknown_routes_and_methods_are_told_in_openais_shape(
-    service: FakeService, method: str, path: str, status: int
-) -> None:
-    async with http(service) as session:
-        response = await session.request(method, path)
-    assert response.status_code == status
-    assert response.json()["error"]["message"].startswith(f"{method} {path}: ")
-
-
 async def test_health_follows_the_service(service: FakeService) -> None:
     async with http(service) as session:
         assert (await session.get("/healthz")).json() == {"status": "ok"}
         service.is_healthy = False
         response = await session.get("/healthz")
     assert (response.status_code, response.json()["error"]["code"]) == (503, "service_unavailable")
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_an_error_before_the_text_is_a_status(service: FakeService, stream: bool) -> None:
-    service.error = ServiceOverloaded("256 requests in progress", retry_after_s=3)
-    async with client(service) as session:
-        with pytest.raises(openai.RateLimitError, match="256 requests in progress") as overloaded:
-            await session.chat.completions.create(**QUESTION, stream=stream)
-        assert overloaded.value.response.headers["Retry-After"] == "3"
-        service.error = ServiceUnavailable("no verifier")
-        with pytest.raises(openai.InternalServerError) as unavailable:
-            await session.chat.completions.create(**QUESTION, stream=stream)
-        assert unavailable.value.status_code == 503
-    assert service.closed.is_set()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-async def test_our_own_errors_are_not_shown_to_clients(service: FakeService, stream: bool) -> None:
-    service.error = RuntimeError("secret path")
-    response = await post(service, "completions", PROMPT | {"stream": stream})
-    assert response.status_code == 500
-    assert response.json()["error"]["code"] == "internal_error"
-    assert "secret" not in response.text and "Traceback" not in response.text
-
-
-@pytest.mark.parametrize(
-    ("error", "code"), [(ServiceUnavailable("gone"), "service_unavailable"), (RuntimeError("secret"), "internal_error")]
-)
-async def test_an_error_in_the_middle_is_the_last_event(service: FakeService, error: Exception, code: str) -> None:
-    service.error, service.error_after = error, 3
-    response = await post(service, "chat/completions", QUESTION | {"stream": True})
-    assert response.status_code == 200
-    *before, last = [json.loads(line.removeprefix("data: ")) for line in response.text.split("\n\n") if line]
-    assert last["error"]["code"] == code
-    assert "secret" not in response.text
-    assert service.answer.startswith("".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in before))
-    async with client(service) as session:
-        with pytest.raises(openai.APIError):
-            async for _ in await session.chat.completions.create(**QUESTION, stream=True):
-                pass
-
-
-def test_errors_travel_between_processes() -> None:
-    for error in (ServiceOverloaded("full", 7), ServiceUnavailable("gone"), InvalidRequest("bad", "prompt")):
-        again = pickle.loads(pickle.dumps(error))
-        assert (again.message, again.headers, again.param) == (error.message, error.headers, error.param)
-
-
-class Connection:
-    """A client at the level of ASGI, which sees each part of an answer as it is sent, and can leave."""
-
-    def __init__(self, service: FakeService, path: str, body: Json) -> None:
-        self._parts: list[Json] = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
-        self._left = asyncio.Event()
-        self.sent: list[Json] = []
-        self.something_sent = asyncio.Event()
-        self.fail_to_send = False
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": f"/v1/{path}",
-            "raw_path": f"/v1/{path}".encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"content-type", b"application/json")],
-        }
-        self.task = asyncio.create_task(build_api(service)(scope, self._receive, self._send))
-
-    def leave(self) -> None:
-        self._left.set()
-
-    async def _receive(self) -> Json:
-        if self._parts:
-            return self._parts.pop()
-        await self._left.wait()
-        return {"type": "http.disconnect"}
-
-    async def _send(self, message: Json) -> None:
-        if self.fail_to_send:
-            raise OSError("connection reset")
-        self.sent.append(message)
-        if message.get("body"):
-            self.something_sent.set()
-
-
-def disconnect(connection: Connection) -> None:
-    connection.leave()
-
-
-def cancel(connection: Connection) -> None:
-    connection.task.cancel()
-
-
-@pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("go", [disconnect, cancel])
-async def test_the_generation_is_closed_when_the_client_goes_away(
-    service: FakeService, stream: bool, go: Callable[[Connection], None]
-) -> None:
-    service.hold = asyncio.Event()
-    connection = Connection(service, "chat/completions", QUESTION | {"stream": stream})
-    await service.started.wait()
-    assert not service.closed.is_set()
-    go(connection)
-    await asyncio.wait([connection.task])
-    assert service.closed.is_set()
-    assert service.rounds == 1
-
-
-async def test_the_generation_is_closed_when_sending_fails(service: FakeService) -> None:
-    service.hold = asyncio.Event()
-    connection = Connection(service, "completions", PROMPT | {"stream": True})
-    await service.started.wait()
-    connection.fail_to_send = True
-    service.hold.set()
-    await asyncio.wait([connection.task])
-    assert service.closed.is_set()
-    assert service.rounds < len(service.codec.encode(service.answer)) // 2
-
-
-async def test_text_is_sent_while_the_rest_is_still_written() -> None:
-    service = FakeService("one two three four")
-    service.hold = asyncio.Event()
-    connection = Connection(service, "completions", PROMPT | {"stream": True})
-    await connection.something_sent.wait()
-    assert b'"text":"o' in connection.sent[-1]["body"]
-    assert service.rounds == 1
-    service.hold.set()
-    await connection.task
-    assert connection.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
-    assert connection.sent[-2]["body"] == b"data: [DONE]\n\n"

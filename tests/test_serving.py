@@ -82,6 +82,7 @@ def config(languages: tuple[str, ...]) -> Config:
             "chat_template": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
             "router_cpus": 0.1,
             "promotion_poll_s": 0.1,
+            "speculation": {"draft_length": 4},
             "verifier": replica,
             "drafter": replica,
         },
@@ -185,7 +186,7 @@ def test_models_and_health(client: OpenAI) -> None:
         ({"model": "gpt"}, 404, "model"),
         ({"temperature": "hot"}, 400, "temperature"),
         ({"messages": [{"role": "user", "content": "Haus " * 400}]}, 400, "messages"),
-        ({"n": 2}, 400, "n"),
+        ({"n": 0}, 400, "n"),
         ({"langauge": "de"}, 400, "langauge"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import tiny_tokenizer
@@ -23,35 +23,31 @@ TEMPLATE = (
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40) | st.sampled_from(
     ["東京に住んでいます。", "这所房子很小", "a🙂b👩‍👩‍👧c", "  the  theme the", "e\u0301\ufffd!"]
 )
-CHUNKS = st.lists(st.integers(1, 5), min_size=1, max_size=20)
 codecs = pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS.keys())
 
 
-def chunked(tokens: Sequence[int], sizes: Sequence[int]) -> Iterator[Sequence[int]]:
-    start = 0
-    while start < len(tokens):
-        size = sizes[start % len(sizes)]
-        yield tokens[start : start + size]
-        start += size
+def written(text: IncrementalText, tokens: Sequence[int]) -> list[str]:
+    return [*map(text.push, tokens), text.finish()]
 
 
-def written(text: IncrementalText, tokens: Sequence[int], sizes: Sequence[int] = (1,)) -> list[str]:
-    return [*(text.push(chunk) for chunk in chunked(tokens, sizes)), text.finish()]
+def cut(codec: TextCodec, string: str, size: int) -> list[int]:
+    """Tokens of `string`, none of them longer than `size` characters."""
+    return [token for start in range(0, len(string), size) for token in codec.encode(string[start : start + size])]
 
 
 @codecs
 @settings(max_examples=150, deadline=None)
-@given(string=TEXTS, sizes=CHUNKS)
-def test_pieces_join_to_the_text_decoded_at_once(codec: TextCodec, string: str, sizes: list[int]) -> None:
+@given(string=TEXTS)
+def test_pieces_join_to_the_text_decoded_at_once(codec: TextCodec, string: str) -> None:
     tokens = codec.encode(string)
-    assert "".join(written(codec.detokenizer(), tokens, sizes)) == codec.decode(tokens)
+    assert "".join(written(codec.detokenizer(), tokens)) == codec.decode(tokens)
 
 
 @settings(max_examples=150, deadline=None)
-@given(tokens=st.lists(st.integers(0, 399), max_size=MAX_PENDING), sizes=CHUNKS)
-def test_tokens_that_are_no_text_are_shown_as_when_decoded_at_once(tokens: list[int], sizes: list[int]) -> None:
+@given(tokens=st.lists(st.integers(0, 399), max_size=MAX_PENDING))
+def test_tokens_that_are_no_text_are_shown_as_when_decoded_at_once(tokens: list[int]) -> None:
     codec = CODECS["byte level"]
-    assert "".join(written(codec.detokenizer(), tokens, sizes)) == codec.decode(tokens)
+    assert "".join(written(codec.detokenizer(), tokens)) == codec.decode(tokens)
 
 
 @codecs
@@ -66,7 +62,7 @@ def test_a_character_is_shown_with_its_last_byte(kind: Callable[[], PreTrainedTo
     codec, spelling = TextCodec(tokenizer), token_bytes(tokenizer)
     text, shown, spelled = codec.detokenizer(), "", b""
     for token in codec.encode("家は🙂。"):
-        shown += text.push([token])
+        shown += text.push(token)
         spelled += spelling[token] or b""
         assert shown == spelled.decode(errors="ignore").lstrip(" ")
 
@@ -83,7 +79,7 @@ def test_a_model_that_writes_no_characters_does_not_make_each_token_dearer() -> 
     codec = CODECS["byte level"]
     half = codec.encode("東")[0]
     text = codec.detokenizer()
-    shown = [text.push([half]) for _ in range(10 * MAX_PENDING)]
+    shown = [text.push(half) for _ in range(10 * MAX_PENDING)]
     assert any(shown)
     assert len(text._window) <= 2 * MAX_PENDING
 
@@ -105,17 +101,20 @@ def test_a_model_that_writes_no_characters_does_not_make_each_token_dearer() -> 
 def test_text_ends_before_the_stop_string_however_tokens_come(stop: tuple[str, ...], shown: str, size: int) -> None:
     codec = CODECS["byte level"]
     text = codec.detokenizer(stop)
-    assert "".join(written(text, codec.encode("go on END of it"), (size,))) == shown
+    assert "".join(written(text, cut(codec, "go on END of it", size))) == shown
     assert text.stopped == (shown != "go on END of it")
+    assert text.stopped_by in (*stop, None)
 
 
 @given(
-    string=st.text("ab", max_size=30), stop=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), sizes=CHUNKS
+    string=st.text("ab", max_size=30),
+    stop=st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    size=st.integers(1, 30),
 )
-def test_stop_strings_cut_where_one_is_first_complete(string: str, stop: list[str], sizes: list[int]) -> None:
+def test_stop_strings_cut_where_one_is_first_complete(string: str, stop: list[str], size: int) -> None:
     codec = CODECS["byte level"]
     text = codec.detokenizer(stop)
-    found = written(text, codec.encode(string), sizes)
+    found = written(text, cut(codec, string, size))
     ends = [string.index(word) + len(word) for word in stop if word in string]
     if ends:
         first = string[: min(ends)]
@@ -132,19 +131,18 @@ def test_of_two_stop_strings_in_one_token_the_one_complete_first_counts() -> Non
     assert "".join(written(codec.detokenizer(["house", "ou"]), tokens)) == " h"
 
 
-def test_tokens_after_a_stop_string_are_not_counted() -> None:
+def test_tokens_after_a_stop_string_write_nothing() -> None:
     codec = CODECS["byte level"]
-    tokens = codec.encode("one.\nQ: two\nQ: three")
     text = codec.detokenizer(["\nQ:"])
-    assert text.push(tokens) == "one."
-    assert codec.decode(tokens[: text.consumed]) == "one.\nQ:"
-    assert (text.push(tokens), text.finish()) == ("", "")
+    assert "".join(map(text.push, codec.encode("one.\nQ: two\nQ: three"))) == "one."
+    assert text.stopped_by == "\nQ:"
+    assert [*map(text.push, codec.encode("more")), text.finish()] == [""] * (len(codec.encode("more")) + 1)
 
 
 def test_what_may_begin_a_stop_string_waits() -> None:
     codec = CODECS["byte level"]
     text = codec.detokenizer(["zzz"])
-    assert [text.push(codec.encode(piece)) for piece in ("az", "z", "b", "z")] == ["a", "", "zzb", ""]
+    assert [text.push(token) for token in cut(codec, "azzbz", 1)] == ["a", "", "", "zzb", ""]
     assert text.finish() == "z"
 
 
@@ -171,3 +169,48 @@ def test_messages_that_the_template_refuses_are_a_value_error() -> None:
     codec = TextCodec(tiny_tokenizer.byte_level(), "{{ raise_exception('roles must alternate') }}")
     with pytest.raises(ValueError, match="refuses these messages: roles must alternate"):
         codec.render([{"role": "user", "content": "Hi"}])
+
+
+def test_a_conversation_may_end_within_its_last_message_and_tell_the_template_more() -> None:
+    template = (
+        "{{ style }}{% for m in messages %}{{ m.content }}<end>{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    codec = TextCodec(tiny_tokenizer.byte_level(), template)
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+    rendered = codec.render(messages, add_generation_prompt=False, variables={"style": "brief:"})
+    assert codec.decode(rendered) == "brief:Hi<end>Ho<end>"
+    rendered = codec.render(messages, add_generation_prompt=False, continue_final_message=True)
+    assert codec.decode(rendered) == "Hi<end>Ho"
+
+
+def test_a_template_that_cannot_work_with_a_variable_is_a_value_error() -> None:
+    codec = TextCodec(tiny_tokenizer.byte_level(), "{{ 'a' + style }}")
+    with pytest.raises(ValueError, match="refuses these messages"):
+        codec.render([{"role": "user", "content": "Hi"}], variables={"style": 3})
+
+
+@codecs
+@given(string=TEXTS)
+def test_what_tokens_write_joins_to_the_text(codec: TextCodec, string: str) -> None:
+    tokens = codec.encode(string)
+    joined = b"".join(codec.bytes_of(token) or b"" for token in tokens).decode()
+    assert joined.lstrip(" ") == codec.decode(tokens).lstrip(" ")
+
+
+def test_tokens_have_names_that_people_can_read() -> None:
+    codec = CODECS["byte level"]
+    house = codec.encode(" house")[0]
+    assert (codec.name(house), codec.bytes_of(house)) == (" house", b" house")
+    half = codec.encode("é")[0]
+    assert (codec.name(half), codec.bytes_of(half)) == ("\\xc3", b"\xc3")
+    assert (codec.name(1), codec.bytes_of(1)) == ("</s>", None)
+    assert (codec.name(codec.vocab_size), codec.bytes_of(codec.vocab_size)) == ("<400>", None)
+
+
+@codecs
+@given(string=TEXTS)
+def test_a_token_begins_where_the_text_before_it_ends(codec: TextCodec, string: str) -> None:
+    text, shown = codec.detokenizer(), ""
+    for token in codec.encode(string):
+        assert text.length == len(shown)
+        shown += text.push(token)
