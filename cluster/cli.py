@@ -7,32 +7,11 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def run_options(command: F) -> F:
-    """The options that say which run is meant."""
-    for option in (
-        click.option(
-            "--config",
-            "config_name",
-            default="quickstart",
-            show_default=True,
-            help="YAML file, or the name of a shipped one.",
-        ),
-        click.option("--data", default="", help="Fills {data} in the configuration's corpus sources."),
-        click.option("--target", help="Folder of the target model."),
-        click.option("--registry", help="Folder or fsspec URI of the drafter registry."),
-        click.option("--run", "run_folder", help="Folder of the results; runs/<configuration> by default."),
-        click.option("--set", "overrides", multiple=True, metavar="A.B=VALUE", help="Override a setting."),
-    ):
-        command = option(command)
-    return command
+from cluster.options import run_of, run_options
 
 
 @click.group()
@@ -51,7 +30,7 @@ def train(config_name: str, data: str, **options: Any) -> None:
     from cluster.run import start_ray
     from train.pipeline import Pipeline
 
-    run = _run(config_name, **options)
+    run = run_of(config_name, **options)
     run.check()
     start_ray()
     pipeline = Pipeline(
@@ -75,7 +54,7 @@ def serve(config_name: str, data: str, languages: tuple[str, ...], **options: An
     from cluster.deployment import deploy, deploy_drafter, usable_drafters
     from cluster.run import start_ray
 
-    run = _run(config_name, **options)
+    run = run_of(config_name, **options)
     run.check_trained()
     drafters = usable_drafters(run.config, run.target, run.registry)
     missing = sorted(set(languages) - set(drafters))
@@ -101,53 +80,20 @@ def quickstart(once: bool, run_folder: str) -> None:
     main(run_folder, once=once)
 
 
-@polydraft.group()
-def bench() -> None:
-    """Benchmarks: a table on standard error, JSON as the last line of standard output."""
-
-
-@bench.command()
-@click.option("--rounds", default=2000, help="Rounds measured on each path.")
-def roundtrip(rounds: int) -> None:
-    """What a draft-verify round costs to coordinate: our streams beside Serve handle calls."""
-    from cluster.bench.roundtrip import main
-
-    main(rounds)
-
-
-@bench.command()
-@run_options
-@click.option("--prompts", type=int, help="Test sentences a language; as configured by default.")
-def acceptance(config_name: str, data: str, prompts: int | None, **options: Any) -> None:
-    """Tokens per verification of each language's drafter on test sentences; trains the embedded default if need be."""
-    from cluster.bench.acceptance import main
-    from cluster.quickstart import CONFIG, train_default
-
-    run = _run(config_name, **options)
-    if config_name == CONFIG and not options["target"]:
-        data = data or train_default(run)
-    run.check_trained()
-    main(run, data, prompts)
-
-
 def _authenticate_ray() -> None:
     """A cluster that we start answers only to us. Ray reads this when it is first imported."""
     if "RAY_ADDRESS" not in os.environ and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def _run(config_name: str, *, overrides: tuple[str, ...], run_folder: str | None, **paths: Any) -> Any:
-    from cluster.config import load_config
-    from cluster.run import make_run
-
-    return make_run(config_name, load_config(config_name, overrides), folder=run_folder, **paths)
-
-
 def main() -> None:
     """Bad input ends with one clear line, not a traceback."""
+    from cluster.bench.commands import bench
     from cluster.drafters import drafters
+    from cluster.keys import keys
 
-    polydraft.add_command(drafters)
+    for group in (bench, drafters, keys):
+        polydraft.add_command(group)
     try:
         polydraft(standalone_mode=False)
     except click.ClickException as error:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ray import serve as ray_serve
-from ray.serve import Application
+from ray.serve import Application, Deployment
 
 from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
+from serve.logs import serve_logging
 from serve.model_replica import Drafter, Verifier
 from serve.router import Router
 from serve.settings import ReplicaSettings, ServeSettings
@@ -19,30 +18,36 @@ def drafter_app_name(language: str) -> str:
 
 def build_main(target: str, languages: list[str], settings: ServeSettings) -> Application:
     """Router and verifier."""
-    verifier = ray_serve.deployment(Verifier).options(name=VERIFIER, **_model_options(settings.verifier, settings.request_timeout_s))
+    verifier = _model_deployment(Verifier, VERIFIER, settings.verifier, settings)
     router = ray_serve.deployment(Router).options(
         name="Router",
         num_replicas=settings.router_replicas,
-        max_ongoing_requests=settings.max_requests,
+        # More than are answered: the router itself refuses the rest, in OpenAI's form.
+        max_ongoing_requests=2 * settings.max_requests,
+        graceful_shutdown_timeout_s=settings.request_timeout_s,
         ray_actor_options={"num_cpus": settings.router_cpus},
+        logging_config=serve_logging(settings.logs),
     )
-    return router.bind(target, languages, settings, verifier.bind(target, settings.model_name, settings.verifier))
+    return router.bind(target, languages, settings, verifier.bind(target, settings))
 
 
 def build_drafter(registry: str, language: str, cache: str, settings: ServeSettings) -> Application:
     """The current drafter of a language; deploy it as `drafter_app_name(language)` with no route."""
-    options = _model_options(settings.drafter, settings.request_timeout_s)
-    drafter = ray_serve.deployment(Drafter).options(name=DRAFTER, **options)
-    return drafter.bind(registry, language, cache, settings.promotion_poll_s, settings.drafter)
+    drafter = _model_deployment(Drafter, DRAFTER, settings.drafter, settings)
+    return drafter.bind(registry, language, cache, settings)
 
 
-def _model_options(settings: ReplicaSettings, longest_text_s: float) -> dict[str, Any]:
-    return {
-        "num_replicas": settings.num_replicas,
-        "max_ongoing_requests": settings.max_sessions,
-        "max_queued_requests": settings.max_sessions,
-        # A text in progress holds a lease; shutting down waits for it.
-        "graceful_shutdown_timeout_s": longest_text_s,
-        "health_check_period_s": 2,
-        "ray_actor_options": {"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
-    }
+def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings: ServeSettings) -> Deployment:
+    fixed = {"num_replicas": replica.num_replicas}
+    scaled = replica.autoscaling
+    return ray_serve.deployment(shell).options(
+        name=name,
+        **(fixed if scaled is None else {"autoscaling_config": scaled.to_ray()}),
+        max_ongoing_requests=replica.max_sessions,
+        max_queued_requests=replica.max_sessions,
+        # A text in progress holds a lease; a replica that is to stop waits for it.
+        graceful_shutdown_timeout_s=settings.request_timeout_s,
+        health_check_period_s=2,
+        ray_actor_options={"num_cpus": replica.num_cpus, "num_gpus": replica.num_gpus},
+        logging_config=serve_logging(settings.logs),
+    )

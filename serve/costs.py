@@ -20,6 +20,8 @@ SPAN = 32
 """Observations that an average remembers."""
 OUTLIER = 4.0
 """A value counts as at most so many times the mean: a hiccup moves it little, a lasting change does within rounds."""
+LIFETIME = 300
+"""Steps after which a size of step that did not occur again is half forgotten: if it then does, it is learned anew."""
 JITTER_S = 1e-3
 """Times up to this long are no outliers, whatever the mean."""
 
@@ -45,6 +47,10 @@ class Average:
         self._total = min(self._total + weight, self._span)
         self.mean += 2 * weight / (self._total + weight) * (value - self.mean)
 
+    def age(self, lifetimes: float) -> None:
+        """What was added counts for less, after one lifetime for half."""
+        self._total /= 1.0 + lifetimes
+
     @property
     def known(self) -> bool:
         return self._total > 0.0
@@ -53,11 +59,18 @@ class Average:
 class _Size:
     """Steps of about the same number of tokens."""
 
-    __slots__ = ("seconds", "tokens")
+    __slots__ = ("_added_at", "seconds", "tokens")
 
     def __init__(self) -> None:
+        self._added_at = 0.0
         self.tokens = Average()
         self.seconds = Average(floor=JITTER_S)
+
+    def add(self, cost: StepCost, weight: float, now: float) -> None:
+        for average, value in ((self.tokens, cost.tokens), (self.seconds, cost.seconds)):
+            average.age((now - self._added_at) / LIFETIME)
+            average.add(value, weight)
+        self._added_at = now
 
 
 class StepTable:
@@ -71,6 +84,7 @@ class StepTable:
     def __init__(self) -> None:
         self._sizes: dict[int, _Size] = {}
         self._ascending: list[_Size] = []
+        self._steps = 0.0
 
     def add(self, cost: StepCost, weight: float) -> None:
         bracket = _bracket(cost.tokens)
@@ -78,8 +92,8 @@ class StepTable:
         is_new = size is None
         if size is None:
             size = self._sizes[bracket] = _Size()
-        size.tokens.add(cost.tokens, weight)
-        size.seconds.add(cost.seconds, weight)
+        self._steps += weight
+        size.add(cost, weight, self._steps)
         if is_new:
             insort(self._ascending, size, key=attrgetter("tokens.mean"))
 
@@ -106,7 +120,7 @@ class StepTable:
 
 
 def _bracket(tokens: int) -> int:
-    """Numbers up to 8 have one each, larger ones share four an octave."""
+    """Numbers up to 7 have one each, larger ones share four an octave."""
     shift = max(0, tokens.bit_length() - 3)
     return (tokens >> shift) + 4 * shift
 
@@ -145,7 +159,7 @@ class VerifierCosts:
         router's may be there as well. So the batch is scaled by how the measured ones compare. Their inverse is what
         is averaged, because a step that also prefilled a prompt, however long, then counts for nothing.
         """
-        batch = sessions / self._scatter.mean
+        batch = max(1.0, sessions / self._scatter.mean)
         factor, wire_s = 1.0 + (self._queueing.mean if sessions > 1 else 0.0), self._wire_s.mean
         steps = self._steps.seconds([batch * n for n in range(1, longest + 2)])
         return [wire_s + factor * step for step in steps]

@@ -10,7 +10,6 @@ what all should choose. n = 0, plain decoding, is one of the choices.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 
 import msgspec
 
@@ -18,13 +17,12 @@ from common.settings import Settings
 from common.types import StepCost
 from serve.acceptance_rates import AcceptanceRates
 from serve.costs import DrafterCosts, VerifierCosts
+from serve.exploration import Exploration
 
-DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 2.0
+DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
 """Drafts that a drafter's rates remember; what the initial acceptance counts for."""
 TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 """Drafts that a text's rates remember; what its drafter's rates count for: little, as texts differ."""
-MAX_EXPLORATION = 1 / 16
-"""At most this share of the rounds explores, however cheap it is."""
 
 
 class SpeculationSettings(Settings, frozen=True, kw_only=True):
@@ -67,52 +65,12 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     draft_wall_s: float = 0.0
     """From asking for the draft to having it."""
     verify_cost: StepCost
-    """As the verifier reports it; zero tokens if it reports none."""
+    """As the verifier reports it; zero if it reports none."""
     verify_wall_s: float
     """From asking for the verdict to having it."""
 
 
-class Exploration:
-    """Now and then all texts of a drafter draft otherwise than what seems best, for about one step.
-
-    The best of the longer drafts finds out about later positions, and whether a drafter that was switched off is good
-    again; none at all keeps the cost of plain decoding known. All texts do it together, because the cost of a step is
-    learned from steps of that size, and at random, because in a fixed rhythm it might always meet the same text.
-    """
-
-    def __init__(self, share: float, seed: int = 0) -> None:
-        self._share = share
-        self._random = Random(seed)
-        self._remaining = 0
-        self._plain = False
-
-    def vary(self, length: int, values: Sequence[float], sessions: int) -> int:
-        """`length`, or what to try instead; `values` are those of all lengths that may be chosen."""
-        if not self._remaining and self._share:
-            self._begin(length, values, sessions)
-        if not self._remaining:
-            return length
-        self._remaining -= 1
-        return 0 if self._plain else _longer(length, values)
-
-    def _begin(self, length: int, values: Sequence[float], sessions: int) -> None:
-        """With a chance such that this many texts lose about the share of their time that is given to it."""
-        chance = self._random.random() * sessions
-        for plain, other in ((False, _longer(length, values)), (True, 0)):
-            if other != length:
-                loss = 1.0 - values[other] / values[length]
-                chance -= self._share / max(loss, self._share / MAX_EXPLORATION)
-                if chance < 0.0:
-                    self._plain, self._remaining = plain, sessions
-                    return
-
-
-def _longer(length: int, values: Sequence[float]) -> int:
-    """The best of the lengths above, itself if there is none."""
-    return max(range(length + 1, len(values)), key=values.__getitem__, default=length)
-
-
-class _Drafter:
+class KnownDrafter:
     """What is known about one drafter from all its texts."""
 
     def __init__(self, settings: SpeculationSettings, verifier: VerifierCosts) -> None:
@@ -132,10 +90,11 @@ class _Drafter:
     def known(self) -> bool:
         return self._costs.known and self._verifier.known
 
-    def observe(self, round: Round, *, costs: bool) -> None:
-        self._observed.observe(round.drafted, round.accepted)
+    def observe(self, outcome: Round, *, costs: bool) -> None:
+        """Learn from a round with a draft; from what it took only if that is a measure of its costs."""
+        self._observed.observe(outcome.drafted, outcome.accepted)
         if costs:
-            self._costs.add(round.drafted, round.draft_cost, round.draft_wall_s)
+            self._costs.add(outcome.drafted, outcome.draft_cost, outcome.draft_wall_s)
 
     def look_ahead(self, sessions: int) -> None:
         """Bring `rates` and `seconds` up to date, once for each step that the `sessions` texts share."""
@@ -158,15 +117,15 @@ class DraftLengthController:
     def __init__(self, settings: SpeculationSettings) -> None:
         self.settings = settings
         self.verifier = VerifierCosts()
-        self._drafters: dict[str, _Drafter] = {}
+        self._drafters: dict[str, KnownDrafter] = {}
 
     def text(self) -> TextDraftLength:
         """For one more text."""
         return TextDraftLength(self)
 
-    def drafter(self, name: str) -> _Drafter:
+    def drafter(self, name: str) -> KnownDrafter:
         if name not in self._drafters:
-            self._drafters[name] = _Drafter(self.settings, self.verifier)
+            self._drafters[name] = KnownDrafter(self.settings, self.verifier)
         return self._drafters[name]
 
 
@@ -177,7 +136,7 @@ class TextDraftLength:
         self._controller = controller
         self._settings = controller.settings
         self._rates: dict[str, AcceptanceRates] = {}
-        self._length = controller.settings.default_draft_length
+        self._lengths: dict[str, int] = {}
         self._sessions = 1
         self._rounds = 0
 
@@ -186,36 +145,43 @@ class TextDraftLength:
         self._sessions = sessions
         if self._settings.draft_length is not None:
             return min(self._settings.draft_length, limit)
-        known = self._controller.drafter(drafter)
-        if not known.known:
+        shared = self._controller.drafter(drafter)
+        if not shared.known:
             return min(self._settings.default_draft_length, limit)
-        known.look_ahead(sessions)
-        values = self._values(drafter, known, limit)
-        kept, highest = min(self._length, len(values) - 1), max(values)
-        improves = highest > values[kept] * (1.0 + self._settings.hysteresis)
-        self._length = values.index(highest) if improves else kept
-        return known.exploration.vary(self._length, values, sessions)
+        shared.look_ahead(sessions)
+        values = self._values(drafter, shared, limit)
+        length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values)
+        return shared.exploration.vary(length, values, shared.seconds, sessions)
 
-    def observe(self, drafter: str, round: Round) -> None:
-        """Learn from a round. The first of a text, and a drafter's first for it, waited for the prompt: no measure."""
-        if round.drafted:
-            costs = drafter in self._rates
-            if not costs:
+    def observe(self, drafter: str, outcome: Round) -> None:
+        """Learn from a round of `drafter`, or of nobody if nothing was drafted.
+
+        The first round of a text, and a drafter's first for it, waited for the prompt: what they took is no measure.
+        """
+        if outcome.drafted:
+            is_measure = drafter in self._rates
+            if not is_measure:
                 self._rates[drafter] = AcceptanceRates(TEXT_WINDOW)
-            self._rates[drafter].observe(round.drafted, round.accepted)
-            self._controller.drafter(drafter).observe(round, costs=costs)
-        if self._rounds and round.verify_cost.tokens:
-            self._controller.verifier.add(self._sessions, round.drafted, round.verify_cost, round.verify_wall_s)
+            self._rates[drafter].observe(outcome.drafted, outcome.accepted)
+            self._controller.drafter(drafter).observe(outcome, costs=is_measure)
+        if self._rounds and min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
+            self._controller.verifier.add(self._sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
         self._rounds += 1
 
-    def _values(self, drafter: str, known: _Drafter, limit: int) -> list[float]:
+    def _values(self, drafter: str, shared: KnownDrafter, limit: int) -> list[float]:
         """Tokens per second for n = 0 ... the longest draft that is allowed."""
         text = self._rates.get(drafter)
-        rates = text.given(known.rates, TEXT_PRIOR) if text is not None else known.rates
+        rates = text.given(shared.rates, TEXT_PRIOR) if text is not None else shared.rates
         tokens = reached = 1.0
-        values = [1.0 / known.seconds[0]]
-        for rate, seconds in zip(rates[:limit], known.seconds[1:], strict=False):
+        values = [1.0 / shared.seconds[0]]
+        for rate, seconds in zip(rates[:limit], shared.seconds[1:], strict=False):
             reached *= rate
             tokens += reached
             values.append(tokens / seconds)
         return values
+
+    def _best(self, present: int, values: Sequence[float]) -> int:
+        """The length of the highest value, unless the present one's is nearly as high."""
+        kept, highest = min(present, len(values) - 1), max(values)
+        improves = highest > values[kept] * (1.0 + self._settings.hysteresis)
+        return values.index(highest) if improves else kept

@@ -17,15 +17,20 @@ from common.engine.verification import Verification
 from common.models import ModelError, fingerprint, load_model, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from common.storage import RegistryError
+from serve.logs import use_serve_handlers
 from serve.replica import LeaseGrant, Replica
-from serve.settings import ReplicaSettings
+from serve.settings import ReplicaSettings, ServeSettings
+from serve.tls import TlsSettings, server_context
 
 logger = logging.getLogger(__name__)
 
 
-async def start_replica(folder: str | Path, name: str, role: Role, settings: ReplicaSettings) -> Replica:
+async def start_replica(
+    folder: str | Path, name: str, role: Role, settings: ReplicaSettings, tls: TlsSettings | None
+) -> Replica:
     """A replica of the model in `folder`, ready for leases. Raises ModelError if it cannot be loaded."""
     torch.set_num_threads(settings.threads)
+    context = server_context(tls) if tls is not None else None
 
     def build() -> Replica:
         model = load_model(folder, dtype=settings.dtype)
@@ -34,7 +39,8 @@ async def start_replica(folder: str | Path, name: str, role: Role, settings: Rep
         runner = ModelRunner(model, kv_tokens=settings.kv_tokens)
         engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk)
         identity = fingerprint(load_tokenizer(folder), model.config)
-        return Replica(lambda: engine, name=name, fingerprint=identity, host=ray.util.get_node_ip_address())
+        host = ray.util.get_node_ip_address()
+        return Replica(lambda: engine, name=name, fingerprint=identity, host=host, tls=context)
 
     # In a thread: a replica that already serves goes on meanwhile.
     replica = await asyncio.to_thread(build)
@@ -46,8 +52,10 @@ class Verifier:
     """Runs the target."""
 
     # Ray awaits an asynchronous constructor; type checkers do not know.
-    async def __init__(self, target: str, name: str, settings: ReplicaSettings) -> None:  # type: ignore[misc]
-        self._replica = await start_replica(target, name, Verification(), settings)
+    async def __init__(self, target: str, settings: ServeSettings) -> None:  # type: ignore[misc]
+        use_serve_handlers()
+        name = settings.model_name
+        self._replica = await start_replica(target, name, Verification(), settings.verifier, settings.tls)
 
     async def lease(self) -> AsyncIterator[LeaseGrant]:
         """One session's place; the call stays open as long as the session."""
@@ -67,12 +75,12 @@ class Drafter:
     """
 
     async def __init__(  # type: ignore[misc]
-        self, registry: str, language: str, cache: str, poll_s: float, settings: ReplicaSettings
+        self, registry: str, language: str, cache: str, settings: ServeSettings
     ) -> None:
+        use_serve_handlers()
         self._registry = Registry(registry)
         self._language = language
         self._cache = Path(cache)
-        self._poll_s = poll_s
         self._settings = settings
         self._retiring: set[asyncio.Task[None]] = set()
         manifest = self._registry.current(language)
@@ -95,11 +103,12 @@ class Drafter:
 
     async def _load(self, manifest: Manifest) -> Replica:
         folder = await asyncio.to_thread(self._registry.fetch, manifest, self._cache)
-        return await start_replica(folder, f"{self._language}/{manifest.version}", Drafting(), self._settings)
+        name = f"{self._language}/{manifest.version}"
+        return await start_replica(folder, name, Drafting(), self._settings.drafter, self._settings.tls)
 
     async def _follow(self) -> None:
         while True:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self._settings.promotion_poll_s)
             try:
                 current = await asyncio.to_thread(self._registry.current, self._language)
                 if current is not None and current.version != self._manifest.version:
@@ -120,5 +129,5 @@ class Drafter:
 
     async def _retire(self, replica: Replica) -> None:
         while replica.num_leases:
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self._settings.promotion_poll_s)
         await replica.stop()

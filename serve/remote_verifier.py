@@ -32,7 +32,7 @@ class RemoteVerifier:
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._lease: Lease | None = None
-        self.replays = 0
+        self.losses = 0
         """Replicas lost so far."""
 
     async def start(self, log: TokenLog) -> None:
@@ -55,7 +55,7 @@ class RemoteVerifier:
                 return await act(self._lease)
             except ReplicaLost as error:
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
-                self.replays += 1
+                self.losses += 1
                 await self.close()
                 await asyncio.sleep(self._backoff_s * 2**attempt)
         raise ServiceUnavailable(f"no verifier could be reached in {self._attempts} attempts")

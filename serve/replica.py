@@ -12,7 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+import ssl
 import uuid
+import weakref
 from collections.abc import AsyncIterator, Callable
 
 import msgspec
@@ -55,24 +57,33 @@ class Replica:
     Args:
         make_engine: called once; the engine lives in its thread.
         host: address to listen on and to tell others.
+        tls: who may connect; None lets anyone, unencrypted, who can reach the address.
     """
 
     def __init__(
-        self, make_engine: Callable[[], SteppedEngine], *, name: str, fingerprint: Fingerprint, host: str = "127.0.0.1"
+        self,
+        make_engine: Callable[[], SteppedEngine],
+        *,
+        name: str,
+        fingerprint: Fingerprint,
+        host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._make_engine = make_engine
         self._name = name
         self._fingerprint = fingerprint
         self._host = host
+        self._tls = tls
         self._incarnation = uuid.uuid4().hex
         self._leases: dict[str, _Held] = {}
         self._tokens: dict[Key, str] = {}
-        self._connections: set[Connection] = set()
+        # Weak, for one whose TLS handshake fails is never told that it is lost.
+        self._connections: weakref.WeakSet[Connection] = weakref.WeakSet()
         self._dead: BaseException | None = None
 
     async def start(self) -> None:
         self._engine = EngineThread(self._make_engine(), self._send_replies, self._die)
-        self._server = await asyncio.get_running_loop().create_server(self._connection, self._host, 0)
+        self._server = await asyncio.get_running_loop().create_server(self._connection, self._host, 0, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -117,7 +128,8 @@ class Replica:
             case Open():
                 self._open(connection, message)
             case Verify() | Propose() | Score():
-                self._engine.submit((connection, message.session), message)
+                if (connection, message.session) in self._tokens:  # else: never opened, or over
+                    self._engine.submit((connection, message.session), message)
             case Close():
                 self._end(self._tokens.get((connection, message.session), ""))
             case _:
@@ -125,10 +137,11 @@ class Replica:
 
     def _open(self, connection: Connection, message: Open) -> None:
         held = self._leases.get(message.token)
-        if held is None or held.key is not None:
+        key = (connection, message.session)
+        if held is None or held.key is not None or key in self._tokens:
             connection.send(Failure(session=message.session, message="token: not a lease of this replica, or used"))
             return
-        held.key = (connection, message.session)
+        held.key = key
         self._tokens[held.key] = message.token
         self._engine.submit(held.key, message)
 

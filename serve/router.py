@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator
 
-from fastapi import FastAPI
 from ray import serve as ray_serve
+from ray.serve import metrics as ray_metrics
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
 from common.languages import LanguageIdentifier
 from common.models import fingerprint, load_config, load_tokenizer
@@ -17,16 +18,22 @@ from serve.draft_length import DraftLengthController
 from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
 from serve.lease import LeaseSource
+from serve.logs import AccessLog, use_serve_handlers
+from serve.metrics import Metrics
+from serve.protection import protect
 from serve.remote_verifier import RemoteVerifier
+from serve.request_id import RequestIds
 from serve.session import generate
 from serve.settings import ServeSettings
 from serve.speculation import GENERIC, NGRAM, Speculation
 from serve.streams import StreamPool
 from serve.text import TextCodec
+from serve.tls import client_context
+from serve.tracing import TextSpan, TracingMiddleware, configure_tracing
 
 
 class Service:
-    """Implements `api.GenerationService` with a verifier and the drafters that are deployed."""
+    """Implements `service.GenerationService` with a verifier and the drafters that are deployed."""
 
     def __init__(self, target: str, languages: list[str], settings: ServeSettings, verifiers: LeaseSource) -> None:
         tokenizer, config = load_tokenizer(target), load_config(target)
@@ -38,9 +45,10 @@ class Service:
         self._settings = settings
         self._verifiers = verifiers
         self._identifier = LanguageIdentifier(languages)
-        self._streams = StreamPool()
+        self._streams = StreamPool(tls=client_context(settings.tls) if settings.tls is not None else None)
         self._directory = Directory(target_fingerprint)
         self._lengths = DraftLengthController(settings.speculation)
+        self._metrics = Metrics(ray_metrics, languages)
         self._in_progress = 0
 
     @property
@@ -64,14 +72,20 @@ class Service:
         self._in_progress += 1
         try:
             await self._directory.refresh()
-            async with contextlib.aclosing(self._rounds(request)) as rounds:
-                async for progress in rounds:
-                    yield progress
+            verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
+            rounds = generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
+            with self._metrics.text(request.language, len(request.prompt)) as text, TextSpan(request) as span:
+                async with contextlib.aclosing(rounds):
+                    async for progress in rounds:
+                        text.round_committed(progress)
+                        span.round_committed(progress)
+                        yield progress
+                text.replicas_lost(verifiers=verifier.losses, drafters=speculation.losses)
         finally:
             self._in_progress -= 1
 
-    def _rounds(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
-        speculation = Speculation(
+    def _speculation(self, request: GenerationRequest) -> Speculation:
+        return Speculation(
             request,
             self._directory,
             self._lengths.text(),
@@ -79,8 +93,6 @@ class Service:
             load=self._texts_a_verifier,
             deadline_s=self._settings.draft_deadline_s,
         )
-        verifier = RemoteVerifier(self._verifiers, self._streams)
-        return generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
 
     def _texts_a_verifier(self) -> int:
         """Texts that share a verifier's steps, as far as this router knows."""
@@ -92,7 +104,12 @@ class Router:
     """Serve's ingress deployment."""
 
     def __init__(self, target: str, languages: list[str], settings: ServeSettings, verifier: DeploymentHandle) -> None:
+        use_serve_handlers()
+        configure_tracing(settings.tracing)
+        self._settings = settings
         self._service = Service(target, languages, settings, leases_of(verifier))
 
-    def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_api(self._service)
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        api = protect(build_api(self._service), self._settings.protection)
+        # Serve's proxy sends the request's id back by itself.
+        return RequestIds(TracingMiddleware(AccessLog(api)), send=False)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from common.settings import Settings
+from serve.autoscaling import AutoscalingSettings
 from serve.draft_length import SpeculationSettings
+from serve.logs import LogSettings
+from serve.protection import ProtectionSettings
+from serve.tls import TlsSettings
+from serve.tracing import TracingSettings
 
 
 class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """One kind of model replica."""
 
     num_replicas: int = 1
+    autoscaling: AutoscalingSettings | None = None
+    """Has the number of replicas follow the load, instead of `num_replicas`."""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     threads: int = 1
@@ -42,5 +49,10 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     """Requests in progress at one router replica."""
     request_timeout_s: float = 600.0
     """Longest time for one answer; a replica that is to stop waits as long for the texts it is writing."""
+    protection: ProtectionSettings = ProtectionSettings()
+    tls: TlsSettings | None = None
+    """Of the streams between routers and replicas; None leaves them unencrypted."""
+    logs: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
     verifier: ReplicaSettings = ReplicaSettings()
     drafter: ReplicaSettings = ReplicaSettings(num_cpus=0.5)

@@ -88,6 +88,12 @@ class Speculation:
         self._patience = Patience()
         self._auditioning: asyncio.Task[RemoteDrafter | None] | None = None
         self._remote = self._remote_drafter(self._first_choice())
+        self._earlier_losses = 0
+
+    @property
+    def losses(self) -> int:
+        """Drafter replicas lost so far."""
+        return self._earlier_losses + (self._remote.losses if self._remote is not None else 0)
 
     def start(self, log: TokenLog) -> None:
         """Ask for a lease if drafting pays at the moment; the text goes on meanwhile."""
@@ -184,6 +190,7 @@ class Speculation:
         if chosen is None:
             return
         if self._remote is not None:
+            self._earlier_losses += self._remote.losses
             await self._remote.close()
         logger.info("drafter %s goes on", chosen.name)
         self._remote = chosen

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 
-from common.messages import Answer, Close, Failure, Hello, Message, Open, Propose, Question
+from common.messages import (
+    Answer,
+    Close,
+    Draft,
+    Failure,
+    Hello,
+    Message,
+    Open,
+    Propose,
+    Question,
+    Score,
+    Scored,
+    Verdict,
+    Verify,
+)
 from serve.errors import ReplicaLost, SessionRefused
 from serve.wire import Connection
+
+_ANSWERS: dict[type[Question], type[Answer]] = {Verify: Verdict, Propose: Draft, Score: Scored}
 
 
 class Channel:
@@ -17,19 +34,21 @@ class Channel:
         self.session = session
         self._connection = connection
         self._waiting: asyncio.Future[Answer] | None = None
+        self._expected: type[Answer] = Verdict
         self._base = 0
         self._lost: Exception | None = None
 
-    def send(self, message: Open | Close) -> None:
+    def send(self, message: Open | Close | Propose) -> None:
         self._connection.send(message)
 
     async def ask(self, message: Question) -> Answer:
-        """Send and wait for the answer to just this message; an answer to an earlier one is dropped.
+        """Send and wait for the answer to just this message; any other, such as one to an earlier, is dropped.
 
         Raises ReplicaLost or SessionRefused.
         """
         if self._lost is not None:
             raise self._lost
+        self._expected = _ANSWERS[type(message)]
         self._base = message.base + len(message.committed if isinstance(message, Propose) else ())
         self._waiting = asyncio.get_running_loop().create_future()
         self._connection.send(message)
@@ -38,7 +57,7 @@ class Channel:
     def deliver(self, message: Message) -> None:
         if isinstance(message, Failure):
             self.fail(SessionRefused(message.message))
-        elif isinstance(message, Answer) and message.base == self._base and self._pending:
+        elif isinstance(message, self._expected) and message.base == self._base and self._pending:
             self._pending.set_result(message)
 
     def fail(self, error: Exception) -> None:
@@ -53,10 +72,15 @@ class Channel:
 
 
 class StreamPool:
-    """Connections by replica; made when first asked for, shared by all sessions with that replica."""
+    """Connections by replica; made when first asked for, shared by all sessions with that replica.
 
-    def __init__(self, *, connect_timeout_s: float = 5.0) -> None:
+    Args:
+        tls: how replicas are known; None connects unencrypted.
+    """
+
+    def __init__(self, *, connect_timeout_s: float = 5.0, tls: ssl.SSLContext | None = None) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._tls = tls
         self._streams: dict[tuple[str, str], asyncio.Task[Connection]] = {}
         self._channels: dict[Connection, dict[int, Channel]] = {}
         self._numbers = itertools.count(1)
@@ -88,7 +112,7 @@ class StreamPool:
         host, _, port = address.rpartition(":")
         async with asyncio.timeout(self._connect_timeout_s):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(Hello(), self._on_message, self._on_lost), host, int(port)
+                lambda: Connection(Hello(), self._on_message, self._on_lost), host, int(port), ssl=self._tls
             )
             peer = await connection.peer
         if peer.incarnation != incarnation:

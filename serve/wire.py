@@ -37,7 +37,10 @@ def encode(message: Message) -> bytes:
 
 
 class FrameDecoder:
-    """Bytes in, in any portions; messages out. Never buffers more than one frame beyond what it was given."""
+    """Bytes in, in any portions; messages out. Never buffers more than one frame beyond what it was given.
+
+    A decoder that has raised ProtocolError is of no more use.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -63,7 +66,7 @@ class FrameDecoder:
     def _decode(body: bytes | bytearray) -> Message:
         try:
             return _decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # recursion: nested too deep
             raise ProtocolError(f"not a message: {error}") from error
 
 

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
 
 # Ray reads it when it is first imported; a token would be written to the home directory otherwise.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 torch.set_num_threads(1)
+
+# The same examples on every run, and no time limit for one: machines differ, and some are busy.
+settings.register_profile("house", deadline=None, derandomize=True)
+settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")

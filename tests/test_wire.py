@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 import pytest
 from hypothesis import given
@@ -65,14 +67,77 @@ def test_messages_survive_any_portioning(messages: list[Message], cuts: list[int
     assert received == messages
 
 
-@given(data=st.binary(max_size=300))
-def test_garbage_is_a_protocol_error_or_an_unfinished_frame(data: bytes) -> None:
+def _frame(body: bytes) -> bytes:
+    return len(body).to_bytes(4, "big") + body
+
+
+@st.composite
+def hostile_bytes(draw: st.DrawFn) -> bytes:
+    """Valid frames that were repeated, dropped, put in another order, cut off and overwritten, and garbage between."""
+    frames = draw(st.lists(_messages.map(encode) | st.binary(max_size=40).map(_frame) | st.binary(max_size=40)))
+    if frames:
+        frames = draw(st.lists(st.sampled_from(frames), max_size=12))
+    data = bytearray(b"".join(frames))
+    for place, value in draw(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), max_size=6)):
+        data[place : place + 1] = bytes([value])
+    return bytes(data[: draw(st.integers(0, 2000))])
+
+
+@given(data=hostile_bytes(), portion=st.integers(1, 300), limit=st.integers(0, 100))
+def test_hostile_bytes_are_a_protocol_error_and_never_fill_the_memory(data: bytes, portion: int, limit: int) -> None:
     decoder = FrameDecoder()
-    try:
-        decoder.feed(data)
-    except ProtocolError:
-        return
-    assert len(decoder._buffer) <= len(data)
+    with patch.object(wire, "MAX_FRAME_BYTES", limit), contextlib.suppress(ProtocolError):
+        for start in range(0, len(data), portion):
+            for message in decoder.feed(data[start : start + portion]):
+                assert isinstance(message, Message)
+            assert len(decoder._buffer) < 4 + limit  # less than a whole frame
+
+
+def _map(**fields: bytes) -> bytes:
+    """A msgpack map with these values, already encoded."""
+    names = b"".join(bytes([0xA0 | len(name)]) + name.encode() + value for name, value in fields.items())
+    return bytes([0x80 | len(fields)]) + names.replace(b"\xa5type_", b"\xa4type")
+
+
+_ONE, _HUGE = b"\x01", b"\xff\xff\xff\xff"
+_CLOSE = {"type_": b"\xa5close", "session": _ONE}
+_VERIFY = {"type_": b"\xa6verify", "session": _ONE, "base": _ONE}
+_BOMBS = {
+    "nested arrays in an unknown field": _map(**_CLOSE, x=b"\x91" * 200_000),
+    "nested maps in an unknown field": _map(**_CLOSE, x=b"\x81\x01" * 100_000),
+    "nested arrays for tokens": _map(**_VERIFY, draft=b"\x91" * 200_000),
+    "an array of four billion tokens": _map(**_VERIFY, draft=b"\xdd" + _HUGE),
+    "an array of millions of tokens": _map(**_VERIFY, draft=b"\xdd\x04\x00\x00\x00" + b"\x01" * 100),
+    "a map of four billion fields": b"\xdf" + _HUGE,
+    "a map of four billion fields in an unknown field": _map(**_CLOSE, x=b"\xdf" + _HUGE),
+    "a string of four gigabytes": _map(type_=b"\xa7failure", session=_ONE, message=b"\xdb" + _HUGE),
+    "an extension of four gigabytes": _map(type_=b"\xa5close", session=b"\xc9" + _HUGE + b"\x05"),
+    "text that is not UTF-8": _map(type_=b"\xa2\xff\xff", session=_ONE),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("name", _BOMBS)
+def test_a_small_frame_that_asks_for_much_memory_is_refused_without_taking_it(name: str) -> None:
+    frame = _frame(_BOMBS[name])
+    tracemalloc.start()
+    with pytest.raises(ProtocolError, match="not a message"):
+        FrameDecoder().feed(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**18 + 4 * len(frame)
+
+
+@pytest.mark.parametrize("item", [b"\x01", b"\xcd\x10\x00", b"\xce\x7f\x00\x00\x00"])
+def test_a_message_takes_a_small_multiple_of_its_frame(item: bytes) -> None:
+    count = 2**16
+    frame = _frame(_map(**_VERIFY, draft=b"\xdd" + count.to_bytes(4, "big") + item * count))
+    tracemalloc.start()
+    (message,) = FrameDecoder().feed(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert isinstance(message, Verify) and len(message.draft) == count
+    assert peak < 25 * len(frame)
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_is_read() -> None:

@@ -18,6 +18,7 @@ def report(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], fi
     table = Table(*columns, title=title)
     for row in rows:
         table.add_row(*row)
-    Console(stderr=True).print(table)
+    # A log is wider than the 80 columns that rich assumes of it.
+    Console(stderr=True, width=None if sys.stderr.isatty() else 160).print(table)
     sys.stdout.write(msgspec.json.encode(figures | {"provenance": provenance()}).decode() + "\n")
     sys.stdout.flush()

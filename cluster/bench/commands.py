@@ -1,0 +1,91 @@
+"""`polydraft bench`: a table on standard error, JSON as the last line of standard output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cluster.options import run_of, run_options
+
+if TYPE_CHECKING:
+    from cluster.run import Run
+
+
+@click.group()
+def bench() -> None:
+    """Benchmarks: a table on standard error, JSON as the last line of standard output."""
+
+
+@bench.command()
+@click.option("--rounds", default=2000, help="Rounds measured on each path.")
+def roundtrip(rounds: int) -> None:
+    """What a draft-verify round costs to coordinate: our streams beside Serve handle calls."""
+    from cluster.bench.roundtrip import main
+
+    main(rounds)
+
+
+@bench.command()
+@run_options
+@click.option("--prompts", type=int, help="Test sentences a language; as configured by default.")
+def acceptance(prompts: int | None, **options: Any) -> None:
+    """Tokens per verification of each language's drafter on test sentences."""
+    from cluster.bench.acceptance import main
+
+    main(*_trained(**options), prompts)
+
+
+@bench.command()
+@run_options
+@click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
+@click.option("--concurrency", default="1,2,4,8,16,32", show_default=True, help="Streams at the same time.")
+@click.option("--repetitions", default=3, show_default=True, help="Blocks measured with and without speculation.")
+@click.option("--temperatures", default="0,1", show_default=True, help="In turns.")
+def load(languages: str, concurrency: str, repetitions: int, temperatures: str, **options: Any) -> None:
+    """Throughput and latency over HTTP at several loads, with and without speculation in turns."""
+    from cluster.bench.load import main
+
+    run, data = _trained(**options)
+    main(run, data, languages, _numbers(concurrency, int), repetitions, _numbers(temperatures, float))
+
+
+@bench.command()
+@run_options
+@click.option("--kills", default=10, show_default=True, help="Replicas killed, one after another.")
+def faults(kills: int, **options: Any) -> None:
+    """What clients notice of drafters and verifiers that are killed while they write: nothing but a pause."""
+    from cluster.bench.faults import main
+
+    main(*_trained(**options), kills)
+
+
+@bench.command()
+@run_options
+@click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
+@click.option("--seconds", default=60.0, show_default=True, help="The longest that a language is waited for.")
+@click.option("--png", default="autoscale.png", show_default=True, help="The figure.", type=click.Path(path_type=Path))
+def autoscale(languages: str, seconds: float, png: Path, **options: Any) -> None:
+    """Replicas of each language's drafter while the load moves from language to language."""
+    from cluster.bench.autoscale import main
+
+    main(*_trained(**options), languages, seconds, png)
+
+
+def _trained(data: str, **options: Any) -> tuple[Run, str]:
+    """The run, the embedded default trained first if need be, and the folder of its sentences."""
+    from cluster.quickstart import CONFIG, train_default
+
+    run = run_of(**options)
+    if options["config_name"] == CONFIG and not options["target"]:
+        data = data or train_default(run)
+    run.check_trained()
+    return run, data
+
+
+def _numbers(text: str, kind: type) -> list[Any]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"expected numbers with commas between, not `{text}`") from None

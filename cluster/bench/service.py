@@ -1,0 +1,92 @@
+"""What benchmarks of the whole service have in common: a deployment for themselves, and questions to ask it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import msgspec
+from ray import serve as ray_serve
+from rich.console import Console
+
+from cluster.bench.http_load import Endpoint, Question
+from cluster.config import Config
+from cluster.deployment import deploy
+from cluster.run import Run, start_ray
+from common.languages import language_name
+from common.settings import SettingsError
+from train.cleaning import clean
+from train.corpus import load_corpus
+from train.sources import read_sources
+
+
+def choose_languages(config: Config, wanted: str) -> tuple[str, ...]:
+    """`wanted` is "all" or codes with commas between. Raises SettingsError naming one that is not configured."""
+    if wanted == "all":
+        return config.languages
+    languages = tuple(dict.fromkeys(wanted.split(",")))
+    for language in languages:
+        if language not in config.languages:
+            raise SettingsError(f"--languages: `{language}` is not among {', '.join(config.languages)}")
+    return languages
+
+
+@contextmanager
+def serving(run: Run, config: Config, drafters: Collection[str]) -> Iterator[Endpoint]:
+    """The service of `config` with the run's models, on a free port of this machine, as long as the context lasts.
+
+    Raises SettingsError on a cluster where something is served already.
+    """
+    start_ray()
+    if ray_serve.status().applications:
+        raise SettingsError("RAY_ADDRESS: this cluster serves applications already; benchmarks need one of their own")
+    serve = msgspec.structs.replace(config.serve, host="127.0.0.1", port=_free_port())
+    try:
+        with Console(stderr=True).status("starting target, drafters and router"):
+            config = msgspec.structs.replace(config, serve=serve)
+            deploy(config, run.target, run.registry, run.folder / "cache", drafters)
+        yield Endpoint(url=f"http://{serve.host}:{serve.port}/v1", model=serve.model_name)
+    finally:
+        ray_serve.shutdown()
+
+
+def make_questions(
+    run: Run, data: str, languages: Sequence[str], count: int, temperatures: Sequence[float]
+) -> list[Question]:
+    """Test sentences of all languages in turns, and within a language the temperatures in turns.
+
+    Raises CorpusError.
+    """
+    recipe = run.config.train
+    sentences = {language: _test_sentences(run, language, data) for language in languages}
+    questions = []
+    for number in range(count):
+        turn, place = divmod(number, len(languages))
+        language = languages[place]
+        source = sentences[language][turn % len(sentences[language])]
+        questions.append(
+            Question(
+                prompt=recipe.prompt.format(language=language_name(language), source=source),
+                language=language,
+                temperature=temperatures[turn % len(temperatures)],
+                seed=number,
+                max_tokens=recipe.evaluate.max_tokens,
+            )
+        )
+    return questions
+
+
+def _test_sentences(run: Run, language: str, data: str) -> list[str]:
+    corpus = run.config.train.corpus
+    if corpus.test:
+        pairs, _ = clean(read_sources(corpus.test, language, data), corpus.max_characters)
+    else:
+        pairs = load_corpus(corpus, language, data).test
+    return [pair.source for pair in pairs]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

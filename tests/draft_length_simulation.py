@@ -1,0 +1,152 @@
+"""A simulated router, drafter and verifier with stated costs, in simulated time.
+
+The verifier steps over whatever is pending when it becomes free, as the engine does; drafting takes its time beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from random import Random
+
+from common.types import StepCost
+from serve.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
+
+MAX_LENGTH = 8
+
+
+@dataclass(frozen=True)
+class World:
+    """What is given. The default is a 7B model on a GPU with a good drafter."""
+
+    step_s: Callable[[int], float] = lambda tokens: 25e-3
+    """A verifier's step, by its tokens."""
+    draft_s: float = 1.5e-3
+    """Per drafted token."""
+    overhead_s: float = 0.15e-3
+    """Of each leg."""
+    acceptance: float = 0.8
+    """Per position, given that all before it were accepted."""
+    noise: float = 0.02
+    """Relative standard deviation of a step's time."""
+    hiccups: float = 0.0
+    """Share of the steps that take a second more."""
+    prompts_per_s: float = 0.0
+    """Prompts of 512 tokens that are prefilled in the steps of the texts."""
+
+    def expected_tokens(self, drafted: int) -> float:
+        """Output tokens of a round."""
+        return sum(self.acceptance**k for k in range(drafted + 1))
+
+    def throughput(self, n: int) -> float:
+        """Tokens per second of one text that always has n tokens drafted, by the stated numbers."""
+        draft_s = n * self.draft_s + self.overhead_s if n else 0.0
+        return self.expected_tokens(n) / (draft_s + self.step_s(1 + n) + self.overhead_s)
+
+    @property
+    def best(self) -> int:
+        return max(range(MAX_LENGTH + 1), key=self.throughput)
+
+
+@dataclass
+class Run:
+    """What came of some rounds."""
+
+    tokens: float = 0.0
+    """Expected output tokens of the drafts that were made: their luck is no merit of the controller's."""
+    seconds: float = 0.0
+    lengths: list[int] = field(default_factory=list)
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds
+
+    def mean_length(self, last: int) -> float:
+        return sum(self.lengths[-last:]) / last
+
+    @property
+    def changes(self) -> int:
+        """How often a round's length differs from the one before."""
+        return sum(a != b for a, b in zip(self.lengths, self.lengths[1:], strict=False))
+
+
+@dataclass
+class _Text:
+    length: TextDraftLength
+    drafted: int = 0
+    asked_s: float = 0.0
+    """When its verification was asked for."""
+
+
+class Simulation:
+    """One router's controller, kept while the world around it changes."""
+
+    def __init__(
+        self, world: World, settings: SpeculationSettings | None = None, *, texts: int = 1, seed: int = 0
+    ) -> None:
+        self.world = world
+        self.controller = DraftLengthController(settings or SpeculationSettings())
+        self._random = Random(seed)
+        self._now_s = self._prompted_s = 0.0
+        self.begin(texts)
+
+    def begin(self, texts: int) -> None:
+        """So many new texts in place of the present ones."""
+        self._texts = [_Text(self.controller.text()) for _ in range(texts)]
+        for text in self._texts:
+            self._draft(text)
+            text.asked_s += self._random.uniform(0.0, 0.05)  # texts do not begin in step
+
+    def change(self, **changes: object) -> None:
+        self.world = replace(self.world, **changes)  # type: ignore[arg-type]
+
+    def run(self, rounds: int) -> Run:
+        """So many rounds a text, on average."""
+        result, start_s = Run(), self._now_s
+        while len(result.lengths) < rounds * len(self._texts):
+            self._step(result)
+        result.seconds = self._now_s - start_s
+        return result
+
+    def _step(self, result: Run) -> None:
+        self._now_s = max(self._now_s, min(text.asked_s for text in self._texts))
+        pending = [text for text in self._texts if text.asked_s <= self._now_s]
+        prompted = self._random.random() < self.world.prompts_per_s * (self._now_s - self._prompted_s)
+        self._prompted_s = self._now_s
+        tokens = sum(1 + text.drafted for text in pending) + 512 * prompted
+        seconds = self.world.step_s(tokens) * max(0.5, self._random.gauss(1.0, self.world.noise))
+        cost = StepCost(seconds + (self._random.random() < self.world.hiccups), tokens)
+        self._now_s += cost.seconds
+        for text in pending:
+            result.lengths.append(text.drafted)
+            result.tokens += self.world.expected_tokens(text.drafted)
+            self._commit(text, cost)
+            self._draft(text)
+
+    def _commit(self, text: _Text, cost: StepCost) -> None:
+        world, drafted = self.world, text.drafted
+        accepted = next((k for k in range(drafted) if self._random.random() >= world.acceptance), drafted)
+        draft_s = drafted * world.draft_s
+        text.length.observe(
+            "de",
+            Round(
+                drafted=drafted,
+                accepted=accepted,
+                draft_cost=StepCost(draft_s, drafted),
+                draft_wall_s=draft_s + world.overhead_s if drafted else 0.0,
+                verify_cost=cost,
+                verify_wall_s=self._now_s - text.asked_s + world.overhead_s,
+            ),
+        )
+
+    def _draft(self, text: _Text) -> None:
+        """The draft is asked for once the verdict is here, the verification once the draft is here."""
+        world = self.world
+        text.drafted = text.length.choose("de", len(self._texts), MAX_LENGTH)
+        draft_s = text.drafted * world.draft_s + world.overhead_s if text.drafted else 0.0
+        text.asked_s = self._now_s + world.overhead_s + draft_s
+
+
+def fixed(world: World, n: int, *, texts: int, rounds: int = 100) -> float:
+    """Tokens per second if all texts always have n tokens drafted."""
+    return Simulation(world, SpeculationSettings(draft_length=n), texts=texts).run(rounds).tokens_per_s
