@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator
@@ -15,7 +16,7 @@ from ray.serve.exceptions import (
     RayServeException,
     RequestCancelledError,
 )
-from ray.serve.handle import DeploymentHandle
+from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from ray.serve.schema import ApplicationStatus, DeploymentStatusOverview, ReplicaState
 
 from common.models import Fingerprint, mismatch
@@ -53,9 +54,15 @@ def leases_of(handle: DeploymentHandle) -> LeaseSource:
         except _LOST as error:
             raise ReplicaLost(str(error).strip().splitlines()[-1]) from error
         finally:
-            response.cancel()
+            _cancel(response)
 
     return leases
+
+
+def _cancel(response: DeploymentResponseGenerator[LeaseGrant]) -> None:
+    """A call that has failed raises its error once more when it is cancelled."""
+    with contextlib.suppress(BackPressureError, *_LOST):
+        response.cancel()
 
 
 class Directory:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+import msgspec
 import ray
 import torch
 
@@ -23,6 +25,34 @@ from serve.settings import ReplicaSettings, ServeSettings
 from serve.tls import TlsSettings, server_context
 
 logger = logging.getLogger(__name__)
+
+
+class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process of a model deployment holds at the moment."""
+
+    actor: str
+    """Name of its Ray actor."""
+    process: int
+    """Its number on its machine."""
+    leases: int
+    sessions: int
+    """In the engine, memory and all."""
+
+    @property
+    def held(self) -> int:
+        """Texts in progress; what is left when there are none has leaked."""
+        return max(self.leases, self.sessions)
+
+
+def replica_status(replicas: Iterable[Replica]) -> ReplicaStatus:
+    """Of the replicas in this process together."""
+    replicas = tuple(replicas)
+    return ReplicaStatus(
+        actor=ray.get_runtime_context().get_actor_name() or "",
+        process=os.getpid(),
+        leases=sum(replica.num_leases for replica in replicas),
+        sessions=sum(replica.num_sessions for replica in replicas),
+    )
 
 
 async def start_replica(
@@ -62,6 +92,10 @@ class Verifier:
         async for grant in self._replica.lease():
             yield grant
 
+    def status(self) -> ReplicaStatus:
+        """Asked of every replica at once, by `DeploymentHandle.broadcast`."""
+        return replica_status([self._replica])
+
     def check_health(self) -> None:
         """Asked by Serve; raises when the engine is dead, and Serve replaces the replica."""
         self._replica.check_health()
@@ -82,7 +116,7 @@ class Drafter:
         self._language = language
         self._cache = Path(cache)
         self._settings = settings
-        self._retiring: set[asyncio.Task[None]] = set()
+        self._retiring: dict[Replica, asyncio.Task[None]] = {}
         manifest = self._registry.current(language)
         if manifest is None:
             raise RegistryError(f"{language}: no drafter is promoted in registry {registry}")
@@ -94,6 +128,10 @@ class Drafter:
         """One session's place; the call stays open as long as the session."""
         async for grant in self._replica.lease():
             yield grant
+
+    def status(self) -> ReplicaStatus:
+        """Asked of every replica at once, by `DeploymentHandle.broadcast`."""
+        return replica_status([self._replica, *self._retiring])
 
     def check_health(self) -> None:
         """Asked by Serve; raises when the engine, or what follows the registry, is dead."""
@@ -123,11 +161,10 @@ class Drafter:
         old, self._replica = self._replica, await self._load(manifest)
         logger.info("%s: %s replaces %s", self._language, manifest.version, self._manifest.version)
         self._manifest = manifest
-        retiring = asyncio.create_task(self._retire(old))
-        self._retiring.add(retiring)
-        retiring.add_done_callback(self._retiring.discard)
+        self._retiring[old] = asyncio.create_task(self._retire(old))
 
     async def _retire(self, replica: Replica) -> None:
         while replica.num_leases:
             await asyncio.sleep(self._settings.promotion_poll_s)
         await replica.stop()
+        del self._retiring[replica]

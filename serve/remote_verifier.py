@@ -10,7 +10,7 @@ from typing import TypeVar
 from common.messages import Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
-from serve.errors import ReplicaLost, ServiceUnavailable
+from serve.errors import ReplicaLost, ServiceOverloaded, ServiceUnavailable, SessionRefused
 from serve.lease import Lease, LeaseSource, take_lease
 from serve.streams import StreamPool
 
@@ -47,13 +47,15 @@ class RemoteVerifier:
         return await self._with_lease(log, lambda lease: lease.verify(log, draft))
 
     async def _with_lease(self, log: TokenLog, act: Callable[[Lease], Awaitable[T]]) -> T:
-        """Act at a replica; if it is lost, take another lease and act there."""
+        """Act at a replica; if it is lost, or gives up a text that it has begun, take another lease and act there."""
         for attempt in range(self._attempts):
             try:
                 if self._lease is None:
                     self._lease = await take_lease(self._source, self._streams, log)
                 return await act(self._lease)
-            except ReplicaLost as error:
+            except (ReplicaLost, ServiceOverloaded, SessionRefused) as error:
+                if log.stats.rounds == 0 and not isinstance(error, ReplicaLost):
+                    raise  # nothing has been written: the client may as well be told
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 self.losses += 1
                 await self.close()

@@ -82,7 +82,8 @@ class Replica:
         self._dead: BaseException | None = None
 
     async def start(self) -> None:
-        self._engine = EngineThread(self._make_engine(), self._send_replies, self._die)
+        self._stepped = self._make_engine()
+        self._engine = EngineThread(self._stepped, self._send_replies, self._die)
         self._server = await asyncio.get_running_loop().create_server(self._connection, self._host, 0, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -113,6 +114,11 @@ class Replica:
     def num_leases(self) -> int:
         return len(self._leases)
 
+    @property
+    def num_sessions(self) -> int:
+        """In the engine; after a lease's end its session is there until the engine's next step."""
+        return self._stepped.num_sessions
+
     def check_health(self) -> None:
         """Raises ReplicaLost if the engine's thread died: the replica must be replaced."""
         if self._dead is not None:
@@ -138,6 +144,8 @@ class Replica:
     def _open(self, connection: Connection, message: Open) -> None:
         held = self._leases.get(message.token)
         key = (connection, message.session)
+        if held is not None and held.key == key:
+            return  # said twice
         if held is None or held.key is not None or key in self._tokens:
             connection.send(Failure(session=message.session, message="token: not a lease of this replica, or used"))
             return

@@ -28,6 +28,13 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""
 
+    def __post_init__(self) -> None:
+        if self.autoscaling is not None and self.autoscaling.target_sessions > self.max_sessions:
+            raise ValueError(
+                f"autoscaling.target_sessions must not exceed max_sessions ({self.max_sessions}): "
+                "no replica would ever have enough"
+            )
+
 
 class ServeSettings(Settings, frozen=True, kw_only=True):
     """How the trained models are served."""
@@ -56,3 +63,7 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     tracing: TracingSettings = TracingSettings()
     verifier: ReplicaSettings = ReplicaSettings()
     drafter: ReplicaSettings = ReplicaSettings(num_cpus=0.5)
+
+    def __post_init__(self) -> None:
+        if self.verifier.autoscaling is not None and self.verifier.autoscaling.min_replicas == 0:
+            raise ValueError("verifier.autoscaling.min_replicas must be at least 1: every text needs the target")

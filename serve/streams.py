@@ -95,6 +95,9 @@ class StreamPool:
         except OSError as error:
             self._streams.pop(key, None)
             raise ReplicaLost(f"{address}: {error}") from error
+        if connection not in self._channels:
+            self._streams.pop(key, None)
+            raise ReplicaLost(f"{address}: lost as soon as it was reached")
         channel = Channel(connection, next(self._numbers))
         self._channels[connection][channel.session] = channel
         return channel
@@ -114,11 +117,11 @@ class StreamPool:
             _, connection = await asyncio.get_running_loop().create_connection(
                 lambda: Connection(Hello(), self._on_message, self._on_lost), host, int(port), ssl=self._tls
             )
+            self._channels[connection] = {}  # before any wait: `_on_lost` must find it
             peer = await connection.peer
         if peer.incarnation != incarnation:
             connection.close()
             raise ReplicaLost(f"{address} is now another replica")
-        self._channels[connection] = {}
         return connection
 
     def _on_message(self, connection: Connection, message: Message) -> None:

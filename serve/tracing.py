@@ -1,13 +1,12 @@
-"""OpenTelemetry spans: one for each HTTP request, below it one for each text, below that the phases of its rounds.
+"""OpenTelemetry spans: one for each text, below it the phases of its rounds.
 
-    POST /v1/chat/completions
-      └─ text                      totals as attributes: rounds, tokens, seconds by phase
-           ├─ draft  wire  verify  first round
-           ├─ draft  wire  verify  second round … as far as `TRACED_ROUNDS`
+    POST /v1/chat/completions        FastAPI's own; continues the trace of a `traceparent` header (W3C)
+      └─ text                        totals as attributes: rounds, tokens, seconds by phase
+           ├─ draft  wire  verify    first round
+           ├─ draft  wire  verify    second round … as far as `TRACED_ROUNDS`
 
-The spans go to the tracer provider of the process: Serve's, if its `tracing_config` is on (the request is then a child
-of Serve's own spans), the one that `opentelemetry-instrument` and the OTEL_* variables set up, or that of
-`configure_tracing`. Without one a round costs a tenth of a microsecond.
+They go to the tracer provider of the process, whoever set it up: `configure_tracing`, Serve's `tracing_config`, or
+`opentelemetry-instrument` with the OTEL_* variables. Without one a round costs a tenth of a microsecond.
 """
 
 from __future__ import annotations
@@ -17,14 +16,12 @@ import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from opentelemetry.trace import Status, StatusCode
 
 from common.settings import Settings, SettingsError
 from common.types import GenerationRequest, Progress, SpeculationStats
@@ -37,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class TracingSettings(Settings, frozen=True, kw_only=True):
-    """Where spans are sent; unset, it is left to Serve's `tracing_config` or to the OTEL_* variables."""
+    """Where spans are sent; unset, it is left to whoever else sets up OpenTelemetry in the process."""
 
     endpoint: str | None = None
     """OTLP over HTTP, such as `http://collector:4318/v1/traces`."""
@@ -61,45 +58,12 @@ def configure_tracing(settings: TracingSettings) -> None:
     except ImportError:
         raise SettingsError("tracing.endpoint: needs the package opentelemetry-exporter-otlp-proto-http") from None
     if isinstance(trace.get_tracer_provider(), TracerProvider):
-        logger.warning("tracing.endpoint is not used: tracing was set up by Serve or by the OTEL_* variables")
+        logger.warning("tracing.endpoint is not used: tracing is set up in this process already")
         return
     resource = Resource.create({SERVICE_NAME: "polydraft"})
     provider = TracerProvider(sampler=ParentBasedTraceIdRatio(settings.sample_ratio), resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint)))
     trace.set_tracer_provider(provider)
-
-
-class TracingMiddleware:
-    """A span for each HTTP request; continues the trace of its `traceparent` header (W3C), or Serve's."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self._tracer = trace.get_tracer("polydraft")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self._app(scope, receive, send)
-        served = trace.get_current_span().get_span_context().is_valid
-        parent = None if served else propagate.extract(Headers(scope=scope))
-        with self._tracer.start_as_current_span(scope["method"], parent, kind=SpanKind.SERVER) as span:
-
-            async def send_status(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    _note_response(span, scope, message["status"])
-                await send(message)
-
-            await self._app(scope, receive, send_status)
-
-
-def _note_response(span: Span, scope: Scope, status: int) -> None:
-    route = getattr(scope.get("route"), "path", None)
-    if route is not None:
-        span.update_name(f"{scope['method']} {route}")
-        span.set_attribute("http.route", route)
-    span.set_attribute("http.request.method", scope["method"])
-    span.set_attribute("http.response.status_code", status)
-    if status >= 500:
-        span.set_status(Status(StatusCode.ERROR))
 
 
 class TextSpan:

@@ -111,12 +111,21 @@ def test_what_cannot_be_served_is_a_failure_that_names_the_field(request_: Open 
     assert engine.num_sessions == 0
 
 
-@pytest.mark.parametrize("base", [2, 4])
-def test_a_verification_of_another_base_is_refused(base: int) -> None:
+def test_a_verification_beyond_the_committed_tokens_is_refused() -> None:
     engine = tiny.verifier(tiny.model())
     engine.handle(1, _open(1))
-    engine.handle(1, Verify(session=1, base=base))
+    engine.handle(1, Verify(session=1, base=4))
     assert any(isinstance(reply, Failure) and "base" in reply.message for _, reply in engine.step())
+
+
+def test_a_stale_or_repeated_verification_is_ignored() -> None:
+    engine = tiny.verifier(tiny.model())
+    engine.handle(1, _open(1))
+    for base in (2, 3, 3):
+        engine.handle(1, Verify(session=1, base=base))
+    assert [reply.base for _, reply in engine.step()] == [3]
+    engine.handle(1, Verify(session=1, base=3))
+    assert engine.step() == []
 
 
 def test_a_drafter_follows_without_drafting_when_asked_for_nothing() -> None:

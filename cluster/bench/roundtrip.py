@@ -38,6 +38,8 @@ APP = "roundtrip"
 class InstantEngine:
     """Answers every request at once: drafts always the same, accepts everything."""
 
+    num_sessions = 0
+
     def __init__(self) -> None:
         self._replies: list[tuple[Key, Reply]] = []
 

@@ -20,6 +20,8 @@ class Verification:
     def take(self, session: Session, question: Question, vocabulary: int) -> None:
         if not isinstance(question, Verify):
             raise ValueError(f"{type(question).__name__}: a verifier takes Open, Verify and Close")
+        if question.base < len(session.tokens) or (session.work is not None and question.base == session.work.base):
+            return  # stale, or asked again: it has been answered, or is being answered
         if question.base != len(session.tokens) or session.work is not None:
             raise ValueError(f"base: {question.base}, but {len(session.tokens)} tokens are committed")
         session.work = Verify(
