@@ -1,6 +1,6 @@
 """The engine's own thread: requests in, replies out, the event loop never waits for a forward pass.
 
-    event loop ──submit──▶ queue ──▶ thread: handle all, step, handle all, step … (sleeps when not busy)
+    event loop ──submit──▶ queue ──▶ thread: handle all, step, gather, step … (sleeps when not busy)
     event loop ◀──call_soon_threadsafe(replies)──┘
 
 If the thread dies, everyone waiting is told, and whoever asks later as well.
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from common.engine.sessions import Key
 from common.messages import Reply, Request
+from serve.gathering import Gathering
 
 Replies = Sequence[tuple[Key, Reply]]
 
@@ -49,6 +51,7 @@ class EngineThread:
         self._on_replies = on_replies
         self._on_death = on_death
         self._requests: queue.SimpleQueue[tuple[Key, Request] | None] = queue.SimpleQueue()
+        self._gathering = Gathering()
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._running = self._loop.run_in_executor(self._executor, self._run)
@@ -65,8 +68,10 @@ class EngineThread:
 
     def _run(self) -> None:
         while self._take():
+            began = time.perf_counter()
             replies = self._engine.step()
             if replies:
+                self._gathering.answered([key for key, _ in replies], time.perf_counter() - began)
                 self._loop.call_soon_threadsafe(self._on_replies, replies)
             elif not self._engine.busy:
                 # Idle is when a leak can be told from work in progress.
@@ -74,14 +79,18 @@ class EngineThread:
 
     def _take(self) -> bool:
         """Hand over all requests that have come, waiting for one if there is nothing else to do; False to stop."""
-        block = not self._engine.busy
-        while block or not self._requests.empty():
-            item = self._requests.get()
+        taken = False
+        while True:
+            wait_s = self._gathering.patience() if taken or self._engine.busy else None
+            try:
+                item = self._requests.get(block=wait_s != 0.0, timeout=wait_s)
+            except queue.Empty:
+                return True
             if item is None:
                 return False
+            self._gathering.came(item[0])
             self._engine.handle(*item)
-            block = False
-        return True
+            taken = True
 
     def _ended(self, running: asyncio.Future[None]) -> None:
         error = None if running.cancelled() else running.exception()

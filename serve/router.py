@@ -29,7 +29,7 @@ from serve.speculation import GENERIC, NGRAM, Speculation
 from serve.streams import StreamPool
 from serve.text import TextCodec
 from serve.tls import client_context
-from serve.tracing import TextSpan, TracingMiddleware, configure_tracing
+from serve.tracing import TextSpan, configure_tracing
 
 
 class Service:
@@ -112,4 +112,4 @@ class Router:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         api = protect(build_api(self._service), self._settings.protection)
         # Serve's proxy sends the request's id back by itself.
-        return RequestIds(TracingMiddleware(AccessLog(api)), send=False)
+        return RequestIds(AccessLog(api), send=False)

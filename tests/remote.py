@@ -30,8 +30,10 @@ def expected() -> TokenIds:
 async def replica(engine: Engine | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Replica]:
     made = Replica(lambda: engine or tiny.verifier(tiny.model()), name="v", fingerprint=FINGERPRINT, tls=tls)
     await made.start()
-    yield made
-    await made.stop()
+    try:
+        yield made
+    finally:
+        await made.stop()
 
 
 def leases(verifier: Replica) -> AsyncGenerator[LeaseGrant]:

@@ -19,6 +19,7 @@ from serve.api import build_api
 from serve.protection import ProtectionSettings, protect
 
 SERVICE = FakeService("one two three")
+SERVICE.context_length = 512
 APP = protect(build_api(SERVICE), ProtectionSettings())
 SCHEMA = schemathesis.openapi.from_asgi("/openapi.json", APP)
 OPERATIONS = {result.ok().label: result.ok() for result in SCHEMA.get_all_operations()}
@@ -61,7 +62,7 @@ def test_whatever_is_asked_the_answer_is_no_server_error_and_nothing_goes_on(lab
     )
     @given(case=OPERATIONS[label].as_strategy(generation_mode=mode), seed=st.integers(0, 2**32))
     def ask(case: Case, seed: int) -> None:
-        if isinstance(case.body, dict) and seed % 10:
+        if isinstance(case.body, dict) and seed % 100:
             _simplify(case.body, Random(seed))
         response = case.call(timeout=TIMEOUT_S)
         statuses[response.status_code] += 1
@@ -70,7 +71,7 @@ def test_whatever_is_asked_the_answer_is_no_server_error_and_nothing_goes_on(lab
     ask()
     assert statuses.total() >= NUM_CASES[label, mode]
     if label.startswith("POST") and mode is GenerationMode.POSITIVE:
-        assert statuses[200] >= statuses.total() / 3, statuses
+        assert statuses[200] >= statuses.total() / 4, statuses
 
 
 def _simplify(body: dict[str, Any], random: Random) -> None:
