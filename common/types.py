@@ -7,9 +7,14 @@ accepted draft is the *bonus*; accepted, recovered and bonus tokens together are
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 TokenIds = tuple[int, ...]
+
+MAX_LOGIT_BIAS = 1024
+"""Most tokens with a bias: a message that says otherwise is not decoded."""
 
 MAX_LOGPROBS = 20
 """Most alternatives reported for a token, as in OpenAI's API."""
@@ -36,7 +41,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
     repetition_penalty: float = 1.0
     """Divides the positive and multiplies the negative logits of tokens in the prompt or the output (CTRL,
     arXiv 1909.05858)."""
-    logit_bias: tuple[tuple[int, float], ...] = ()
+    logit_bias: Annotated[tuple[tuple[int, float], ...], msgspec.Meta(max_length=MAX_LOGIT_BIAS)] = ()
     """Added to the logits of these tokens: (token id, bias) pairs."""
     seed: int = 0
     """Keys the noise: the same seed gives the same text, with or without speculation."""
@@ -79,7 +84,7 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
     token: int
     logprob: float
-    top: tuple[tuple[int, float], ...] = ()
+    top: Annotated[tuple[tuple[int, float], ...], msgspec.Meta(max_length=MAX_LOGPROBS)] = ()
     """The likeliest tokens at its position with theirs, likeliest first."""
 
 

@@ -70,6 +70,7 @@ class _Endpoints:
         return {"status": "ok"}
 
     async def _answer(self, form: AnswerFormat, body: Body, choices: list[Choice], request: Request) -> Response:
+        request.state.choices = choices  # for the access log
         answer = Answer(form, body.model, choices, body.stream_options or StreamOptions())
         pieces = interleaved([choice.write(self._service.generate) for choice in choices])
         if body.stream:

@@ -10,6 +10,7 @@ what all should choose. n = 0, plain decoding, is one of the choices.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import msgspec
 
@@ -23,6 +24,9 @@ DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
 """Drafts that a drafter's rates remember; what the initial acceptance counts for."""
 TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 """Drafts that a text's rates remember; what its drafter's rates count for: little, as texts differ."""
+
+SCOUTS = 1 / 16
+"""Share of the texts that have a drafter at hand although drafting does not pay: it may have become better."""
 
 
 class SpeculationSettings(Settings, frozen=True, kw_only=True):
@@ -39,6 +43,9 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
     """Share of the time given to trying one token more, and as much again to trying none."""
     hysteresis: float = 0.01
     """A length is left only for one that is better by this fraction."""
+    min_gain: float = 0.1
+    """Drafts must promise so much more than plain decoding: leases, prefills and the cores that drafters take from
+    others come on top of what is measured."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_draft_length <= 64:
@@ -49,9 +56,9 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be between 0 and max_draft_length, not {value}")
         if not 0.0 <= self.initial_acceptance <= 1.0:
             raise ValueError(f"initial_acceptance must be between 0 and 1, not {self.initial_acceptance}")
-        for name in ("exploration", "hysteresis"):
-            if not 0.0 <= getattr(self, name) <= 0.2:
-                raise ValueError(f"{name} must be between 0 and 0.2, not {getattr(self, name)}")
+        for name, most in (("exploration", 0.2), ("hysteresis", 0.2), ("min_gain", 1.0)):
+            if not 0.0 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must be between 0 and {most:g}, not {getattr(self, name)}")
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,10 +125,11 @@ class DraftLengthController:
         self.settings = settings
         self.verifier = VerifierCosts()
         self._drafters: dict[str, KnownDrafter] = {}
+        self._random = Random(0)
 
     def text(self) -> TextDraftLength:
         """For one more text."""
-        return TextDraftLength(self)
+        return TextDraftLength(self, scout=self._random.random() < SCOUTS)
 
     def drafter(self, name: str) -> KnownDrafter:
         if name not in self._drafters:
@@ -132,13 +140,24 @@ class DraftLengthController:
 class TextDraftLength:
     """Chooses for one text, whichever drafters it has in the course of time. Made by `DraftLengthController.text`."""
 
-    def __init__(self, controller: DraftLengthController) -> None:
+    def __init__(self, controller: DraftLengthController, *, scout: bool) -> None:
+        self._scout = scout
         self._controller = controller
         self._settings = controller.settings
         self._rates: dict[str, AcceptanceRates] = {}
         self._lengths: dict[str, int] = {}
         self._sessions = 1
         self._rounds = 0
+
+    def pays(self, drafter: str, sessions: int) -> bool:
+        """Whether to have `drafter` at hand: its drafts pay at present, or this text is one that finds out."""
+        if self._settings.draft_length is not None:
+            return self._settings.draft_length > 0
+        shared = self._controller.drafter(drafter)
+        if self._scout or not shared.known:
+            return True
+        shared.look_ahead(sessions)
+        return self._best(0, self._values(drafter, shared, self._settings.max_draft_length)) > 0
 
     def choose(self, drafter: str, sessions: int, limit: int) -> int:
         """How many tokens `drafter` is to draft, at most `limit`, while `sessions` >= 1 texts are in progress."""
@@ -181,7 +200,8 @@ class TextDraftLength:
         return values
 
     def _best(self, present: int, values: Sequence[float]) -> int:
-        """The length of the highest value, unless the present one's is nearly as high."""
+        """The length of the highest value, the present one if its value is nearly as high, or 0 if it gains little."""
         kept, highest = min(present, len(values) - 1), max(values)
         improves = highest > values[kept] * (1.0 + self._settings.hysteresis)
-        return values.index(highest) if improves else kept
+        length = values.index(highest) if improves else kept
+        return length if values[length] >= values[0] * (1.0 + self._settings.min_gain) else 0

@@ -91,6 +91,8 @@ class Replica:
         self._server.close()
         for held in self._leases.values():
             held.ended.set()
+        for connection in list(self._connections):
+            connection.close()
         await self._engine.stop()
 
     async def lease(self) -> AsyncIterator[LeaseGrant]:

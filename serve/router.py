@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 
@@ -17,6 +18,7 @@ from serve.api import build_api
 from serve.draft_length import DraftLengthController
 from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
+from serve.instruments import flush_forever
 from serve.lease import LeaseSource
 from serve.logs import AccessLog, use_serve_handlers
 from serve.metrics import Metrics
@@ -49,6 +51,7 @@ class Service:
         self._directory = Directory(target_fingerprint)
         self._lengths = DraftLengthController(settings.speculation)
         self._metrics = Metrics(ray_metrics, languages)
+        self._flushing: asyncio.Task[None] | None = None
         self._in_progress = 0
 
     @property
@@ -72,15 +75,18 @@ class Service:
         self._in_progress += 1
         try:
             await self._directory.refresh()
+            self._keep_flushing()
             verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
             rounds = generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
             with self._metrics.text(request.language, len(request.prompt)) as text, TextSpan(request) as span:
-                async with contextlib.aclosing(rounds):
-                    async for progress in rounds:
-                        text.round_committed(progress)
-                        span.round_committed(progress)
-                        yield progress
-                text.replicas_lost(verifiers=verifier.losses, drafters=speculation.losses)
+                try:
+                    async with contextlib.aclosing(rounds):
+                        async for progress in rounds:
+                            text.round_committed(progress)
+                            span.round_committed(progress)
+                            yield progress
+                finally:
+                    text.replicas_lost(verifiers=verifier.losses, drafters=speculation.losses)
         finally:
             self._in_progress -= 1
 
@@ -93,6 +99,13 @@ class Service:
             load=self._texts_a_verifier,
             deadline_s=self._settings.draft_deadline_s,
         )
+
+    def _keep_flushing(self) -> None:
+        """Begun by the first text, as a constructor has no event loop; what it died of is told to the next one."""
+        if self._flushing is None:
+            self._flushing = asyncio.create_task(flush_forever(self._metrics.flush))
+        elif self._flushing.done():
+            self._flushing.result()
 
     def _texts_a_verifier(self) -> int:
         """Texts that share a verifier's steps, as far as this router knows."""

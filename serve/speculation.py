@@ -97,7 +97,7 @@ class Speculation:
 
     def start(self, log: TokenLog) -> None:
         """Ask for a lease if drafting pays at the moment; the text goes on meanwhile."""
-        if self._remote is not None and self._count(self._remote.name, log):
+        if self._remote is not None and self._lengths.pays(self._remote.name, self._load()):
             self._remote.start(log)
 
     async def draft(self, log: TokenLog) -> Drafted:

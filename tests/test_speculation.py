@@ -39,6 +39,9 @@ class Scripted:
         self._length = length
         self._rounds = 0
 
+    def pays(self, drafter: str, sessions: int) -> bool:
+        return True
+
     def choose(self, drafter: str, sessions: int, limit: int) -> int:
         return min(limit, self._length(self._rounds))
 

@@ -9,7 +9,7 @@ in the order they were opened only where memory is short; see `sessions.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -41,12 +41,23 @@ class Engine:
     Args:
         prefill_chunk: most prompt tokens run in one step. What answers need is run besides, whatever it is: an answer
             put off frees nothing, and a session adds no more than its draft and a token.
+        on_step: told what each forward pass cost.
     """
 
-    def __init__(self, runner: ModelRunner, role: Role, *, prefill_chunk: int = 512) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        role: Role,
+        *,
+        prefill_chunk: int = 512,
+        on_step: Callable[[StepCost], object] = lambda cost: None,
+    ) -> None:
         self._runner = runner
         self._role = role
         self._chunk = prefill_chunk
+        self._on_step = on_step
+        self.num_waiting = 0
+        """Sessions that waited for memory in the latest step."""
         self._table = SessionTable(runner, lambda session: len(self._extra_tokens(session)))
         self._replies: list[tuple[Key, Reply]] = []
 
@@ -100,11 +111,10 @@ class Engine:
         for session, _ in planned:
             session.cached.register(session.committed)
         answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
-        if not answering:
-            return
-        sessions, rows = zip(*answering, strict=True)
-        answers = self._role.advance(sessions, rows)
+        sessions = [session for session, _ in answering]
+        answers = self._role.advance(sessions, [rows for _, rows in answering]) if answering else ()
         cost = StepCost(time.perf_counter() - started, sum(len(feed.tokens) for _, feed in planned))
+        self._on_step(cost)
         for session, answer in zip(sessions, answers, strict=True):
             session.spent += cost
             if answer is not None:
@@ -113,6 +123,7 @@ class Engine:
 
     def _plan(self) -> list[tuple[Session, Feed]]:
         sessions = self._table.admitted()
+        self.num_waiting = len(self._table) - len(sessions)
         behind = sum(session.uncached > 1 for session in sessions)
         # In equal shares, so that a short prompt does not wait for a long one that came before it.
         share = max(1, self._chunk // max(1, behind))

@@ -1,0 +1,83 @@
+"""One model in one role, ready for leases: its engine, its replica, and its numbers for Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import ray
+import torch
+from ray.serve import metrics as ray_metrics
+
+from common.engine.engine import Engine, Role
+from common.engine.runner import ModelRunner
+from common.models import fingerprint, load_model, load_tokenizer
+from serve.engine_metrics import EngineMetrics
+from serve.instruments import flush_forever
+from serve.replica import LeaseGrant, Replica
+from serve.settings import ReplicaSettings
+from serve.tls import TlsSettings, server_context
+
+
+class ModelHost:
+    """Made by `start`, in the event loop that serves it."""
+
+    def __init__(self, engine: Engine, replica: Replica, metrics: EngineMetrics) -> None:
+        self._engine = engine
+        self._replica = replica
+        self._metrics = metrics
+        self._flushing = asyncio.create_task(flush_forever(self._flush))
+
+    @classmethod
+    async def start(
+        cls, folder: str | Path, name: str, role: Role, settings: ReplicaSettings, tls: TlsSettings | None
+    ) -> ModelHost:
+        """Load the model in `folder` and listen. Raises ModelError if it cannot be loaded, SettingsError for `tls`."""
+        metrics = EngineMetrics(ray_metrics, name)
+        context = server_context(tls) if tls is not None else None
+
+        def build() -> tuple[Engine, Replica]:
+            torch.set_num_threads(settings.threads)
+            model = load_model(folder, dtype=settings.dtype)
+            if settings.num_gpus:
+                model.to("cuda")
+            runner = ModelRunner(model, kv_tokens=settings.kv_tokens)
+            engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
+            identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
+            return engine, Replica(lambda: engine, name=name, fingerprint=identity, host=host, tls=context)
+
+        # In a thread: a model that already serves in this process goes on meanwhile.
+        engine, replica = await asyncio.to_thread(build)
+        await replica.start()
+        return cls(engine, replica, metrics)
+
+    async def stop(self) -> None:
+        await self._replica.stop()
+        self._flushing.cancel()
+        await asyncio.wait([self._flushing])
+        self._metrics.stopped()
+
+    async def lease(self) -> AsyncIterator[LeaseGrant]:
+        """See `Replica.lease`."""
+        async for grant in self._replica.lease():
+            yield grant
+
+    @property
+    def num_leases(self) -> int:
+        return self._replica.num_leases
+
+    @property
+    def num_sessions(self) -> int:
+        """In the engine; after a lease's end its session is there until the engine's next step."""
+        return self._engine.num_sessions
+
+    def check_health(self) -> None:
+        """Raises ReplicaLost if the engine is dead, and whatever the telling of numbers died of."""
+        self._replica.check_health()
+        if self._flushing.done():
+            self._flushing.result()
+
+    def _flush(self) -> None:
+        waiting = self._engine.num_waiting
+        self._metrics.flush(running=self._engine.num_sessions - waiting, waiting=waiting, memory=self._engine.memory)
