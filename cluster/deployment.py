@@ -13,8 +13,8 @@ from cluster.config import Config
 from common.models import fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from serve.app import build_drafter, build_main, drafter_app_name
+from serve.drafting.speculation import GENERIC
 from serve.handles import MAIN_APP
-from serve.speculation import GENERIC
 
 logger = logging.getLogger(__name__)
 

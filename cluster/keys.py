@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import yaml
 
-from serve.keys import hash_of, new_key
+from serve.http.keys import hash_of, new_key
 
 
 @click.group()

@@ -6,10 +6,10 @@ from ray import serve as ray_serve
 from ray.serve import Application, Deployment
 
 from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
-from serve.logs import serve_logging
 from serve.model_replica import Drafter, Verifier
 from serve.router import Router
 from serve.settings import ReplicaSettings, ServeSettings
+from serve.telemetry.logs import serve_logging
 
 
 def drafter_app_name(language: str) -> str:

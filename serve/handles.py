@@ -21,8 +21,8 @@ from ray.serve.schema import ApplicationStatus, DeploymentStatusOverview, Replic
 
 from common.models import Fingerprint, mismatch
 from serve.errors import ReplicaLost, ServiceOverloaded
-from serve.lease import LeaseSource
-from serve.replica import LeaseGrant
+from serve.stream.lease import LeaseSource
+from serve.stream.replica import LeaseGrant
 
 MAIN_APP = "polydraft"
 """The application of router and verifier."""

@@ -13,11 +13,11 @@ from ray.serve import metrics as ray_metrics
 from common.engine.engine import Engine, Role
 from common.engine.runner import ModelRunner
 from common.models import fingerprint, load_model, load_tokenizer
-from serve.engine_metrics import EngineMetrics
-from serve.instruments import flush_forever
-from serve.replica import LeaseGrant, Replica
 from serve.settings import ReplicaSettings
-from serve.tls import TlsSettings, server_context
+from serve.stream.replica import LeaseGrant, Replica
+from serve.stream.tls import TlsSettings, server_context
+from serve.telemetry.engine_metrics import EngineMetrics
+from serve.telemetry.instruments import flush_forever
 
 
 class ModelHost:

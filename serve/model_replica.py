@@ -16,10 +16,10 @@ from common.engine.verification import Verification
 from common.models import ModelError, mismatch
 from common.registry import Manifest, Registry
 from common.storage import RegistryError
-from serve.logs import use_serve_handlers
 from serve.model_host import ModelHost
-from serve.replica import LeaseGrant
 from serve.settings import ServeSettings
+from serve.stream.replica import LeaseGrant
+from serve.telemetry.logs import use_serve_handlers
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from common.messages import Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
 from serve.errors import ReplicaLost, ServiceOverloaded, ServiceUnavailable, SessionRefused
-from serve.lease import Lease, LeaseSource, take_lease
-from serve.streams import StreamPool
+from serve.stream.lease import Lease, LeaseSource, take_lease
+from serve.stream.streams import StreamPool
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)

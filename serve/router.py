@@ -14,24 +14,24 @@ from starlette.types import ASGIApp
 from common.languages import LanguageIdentifier
 from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
-from serve.api import build_api
-from serve.draft_length import DraftLengthController
+from serve.drafting.draft_length import DraftLengthController
+from serve.drafting.speculation import GENERIC, NGRAM, Speculation
 from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
-from serve.instruments import flush_forever
-from serve.lease import LeaseSource
-from serve.logs import AccessLog, use_serve_handlers
-from serve.metrics import Metrics
-from serve.protection import protect
+from serve.http.api import build_api
+from serve.http.protection import protect
+from serve.http.request_id import RequestIds
+from serve.http.text import TextCodec
 from serve.remote_verifier import RemoteVerifier
-from serve.request_id import RequestIds
 from serve.session import generate
 from serve.settings import ServeSettings
-from serve.speculation import GENERIC, NGRAM, Speculation
-from serve.streams import StreamPool
-from serve.text import TextCodec
-from serve.tls import client_context
-from serve.tracing import TextSpan, configure_tracing
+from serve.stream.lease import LeaseSource
+from serve.stream.streams import StreamPool
+from serve.stream.tls import client_context
+from serve.telemetry.instruments import flush_forever
+from serve.telemetry.logs import AccessLog, use_serve_handlers
+from serve.telemetry.metrics import Metrics
+from serve.telemetry.tracing import TextSpan, configure_tracing
 
 
 class Service:

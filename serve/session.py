@@ -14,9 +14,9 @@ from collections.abc import AsyncGenerator
 
 from common.rounds import TokenLog
 from common.types import GenerationRequest, Progress, Timings
+from serve.drafting.speculation import Speculation
 from serve.errors import RequestTimeout
 from serve.remote_verifier import RemoteVerifier
-from serve.speculation import Speculation
 
 
 async def generate(

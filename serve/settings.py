@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
-from serve.draft_length import SpeculationSettings
-from serve.logs import LogSettings
-from serve.protection import ProtectionSettings
-from serve.tls import TlsSettings
-from serve.tracing import TracingSettings
+from serve.drafting.draft_length import SpeculationSettings
+from serve.http.protection import ProtectionSettings
+from serve.stream.tls import TlsSettings
+from serve.telemetry.logs import LogSettings
+from serve.telemetry.tracing import TracingSettings
 
 
 class ReplicaSettings(Settings, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ import httpx
 import openai
 from fake_service import FakeService
 
-from serve.api import build_api
-from serve.request_id import RequestIds
+from serve.http.api import build_api
+from serve.http.request_id import RequestIds
 
 QUESTION = {"model": "fake", "messages": [{"role": "user", "content": "Translate: 家"}], "max_tokens": 40}
 PROMPT = {"model": "fake", "prompt": "Translate: 家", "max_tokens": 40}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from common.types import StepCost
-from serve.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
+from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
 
 MAX_LENGTH = 8
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 import tiny_tokenizer
 
 from common.types import GenerationRequest, Progress, SpeculationStats, Timings, TokenLogprob
-from serve.request_id import REQUEST_ID
-from serve.text import TextCodec
+from serve.http.request_id import REQUEST_ID
+from serve.http.text import TextCodec
 
 EOS = 1
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"

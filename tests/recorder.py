@@ -8,7 +8,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 class Recorder:
-    """A backend of `serve.instruments`. Numbers are found by name and labels: `recorder.sum("n", language="de")`."""
+    """A backend of `instruments`. Numbers are found by name and labels: `recorder.sum("n", language="de")`."""
 
     def __init__(self) -> None:
         self.values: defaultdict[Series, list[float]] = defaultdict(list)

@@ -14,8 +14,8 @@ from common.engine.engine import Engine
 from common.messages import Open, Verdict, Verify
 from common.models import Fingerprint
 from common.types import TokenIds
-from serve.replica import LeaseGrant, Replica
-from serve.streams import StreamPool
+from serve.stream.replica import LeaseGrant, Replica
+from serve.stream.streams import StreamPool
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
 REQUEST = tiny.requests(1, temperature=1.0, max_tokens=8)[0]

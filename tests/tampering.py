@@ -15,9 +15,9 @@ import msgspec
 import tiny
 
 from common.messages import Draft, Failure, Message
-from serve.lease import LeaseSource
-from serve.replica import LeaseGrant
-from serve.wire import MAX_FRAME_BYTES, FrameDecoder, encode
+from serve.stream.lease import LeaseSource
+from serve.stream.replica import LeaseGrant
+from serve.stream.wire import MAX_FRAME_BYTES, FrameDecoder, encode
 
 RESET = b""
 """In the place of a frame: the connection is reset there."""

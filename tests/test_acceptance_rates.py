@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.acceptance_rates import AcceptanceRates
+from serve.drafting.acceptance_rates import AcceptanceRates
 
 
 def test_acceptance_of_the_documented_example() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serve.errors import ServiceUnavailable
-from serve.generation_requests import derived_seed
+from serve.http.generation_requests import derived_seed
 
 SEEDS = st.integers(-(2**63), 2**63 - 1)
 

@@ -7,8 +7,8 @@ from api_client import PROMPT, QUESTION, Json, post, refused
 from fake_service import FakeService
 
 from serve.errors import InvalidRequest
-from serve.generation_requests import Preparation
-from serve.openai import ChatCompletionRequest
+from serve.http.generation_requests import Preparation
+from serve.http.openai import ChatCompletionRequest
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from api_client import PROMPT, QUESTION, Json, events, post
 from fake_service import FakeService
 
 from common.types import TokenLogprob
-from serve.answer_formats import ChatFormat
-from serve.choices import OutputToken
+from serve.http.answer_formats import ChatFormat
+from serve.http.choices import OutputToken
 
 
 @pytest.fixture

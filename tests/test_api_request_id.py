@@ -9,9 +9,9 @@ import pytest
 from api_client import PROMPT, QUESTION, events, http
 from fake_service import FakeService
 
-from serve.api import build_api
 from serve.errors import ServiceOverloaded
-from serve.request_id import RequestIds
+from serve.http.api import build_api
+from serve.http.request_id import RequestIds
 
 
 @pytest.fixture

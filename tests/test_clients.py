@@ -17,9 +17,9 @@ from fake_service import FakeService
 from langchain_core.messages import HumanMessage
 from langchain_openai import ChatOpenAI, OpenAI
 
-from serve.api import build_api
 from serve.errors import ServiceOverloaded
-from serve.request_id import RequestIds
+from serve.http.api import build_api
+from serve.http.request_id import RequestIds
 
 
 @pytest.fixture

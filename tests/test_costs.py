@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.costs import Average, DrafterCosts, StepTable, VerifierCosts, _bracket
+from serve.drafting.costs import Average, DrafterCosts, StepTable, VerifierCosts, _bracket
 
 
 def table(seconds: dict[int, float]) -> StepTable:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
 
 NEVER = World(acceptance=0.0)
 STEP = StepCost(0.02, 5)

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
-from serve.api import build_api
-from serve.protection import ProtectionSettings, protect
+from serve.http.api import build_api
+from serve.http.protection import ProtectionSettings, protect
 
 SERVICE = FakeService("one two three")
 SERVICE.context_length = 512

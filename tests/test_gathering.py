@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.gathering import Gathering
+from serve.stream.gathering import Gathering
 
 
 class Clock:

@@ -19,8 +19,8 @@ from common.engine.engine import Engine
 from common.messages import Close, Draft, Hello, Open, Propose, Question, Reply, Request, Score, Verdict, Verify
 from common.types import SamplingParams
 from serve.errors import SessionRefused
-from serve.streams import Channel, StreamPool
-from serve.wire import Connection, FrameDecoder, ProtocolError, encode
+from serve.stream.streams import Channel, StreamPool
+from serve.stream.wire import Connection, FrameDecoder, ProtocolError, encode
 
 _GREETING = encode(Hello())
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.interleaving import interleaved
+from serve.http.interleaving import interleaved
 
 
 class Source:

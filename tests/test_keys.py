@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from cluster.keys import keys as keys_command
 from common.settings import SettingsError, convert
-from serve import keys
-from serve.keys import ApiKey, find_key, hash_of, new_key, read_keys
-from serve.limits import Limits
-from serve.protection import ProtectionSettings
+from serve.http import keys
+from serve.http.keys import ApiKey, find_key, hash_of, new_key, read_keys
+from serve.http.limits import Limits
+from serve.http.protection import ProtectionSettings
 
 
 def entry(key: str, name: str = "team") -> ApiKey:

@@ -16,10 +16,10 @@ from starlette.types import Message
 
 from common.settings import SettingsError, convert
 from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
-from serve.choices import Choice
-from serve.logs import AccessLog, LogSettings, serve_logging, use_serve_handlers
-from serve.request_id import RequestIds
-from serve.text import TextCodec
+from serve.http.choices import Choice
+from serve.http.request_id import RequestIds
+from serve.http.text import TextCodec
+from serve.telemetry.logs import AccessLog, LogSettings, serve_logging, use_serve_handlers
 
 REQUEST = GenerationRequest(prompt=(5, 6, 7), max_tokens=9, sampling=SamplingParams(), language="de")
 
@@ -86,7 +86,7 @@ async def test_a_request_is_one_line_that_tells_what_it_took(serve_log: io.Strin
     [line] = lines(serve_log)
     wanted = {
         "levelname": "INFO",
-        "name": "serve.logs",
+        "name": "serve.telemetry.logs",
         "request_id": "abc",
         "method": "POST",
         "path": "/v1/completions",

@@ -14,11 +14,11 @@ from recorder import Recorder
 
 from common.engine.sessions import MemoryUse
 from common.types import Progress, SpeculationStats, StepCost, Timings
-from serve.engine_metrics import EngineMetrics
 from serve.errors import ServiceOverloaded
-from serve.instruments import Instruments, Metric, flush_forever
-from serve.metric_names import ENGINE_METRICS, ROUTER_METRICS
-from serve.metrics import Metrics
+from serve.telemetry.engine_metrics import EngineMetrics
+from serve.telemetry.instruments import Instruments, Metric, flush_forever
+from serve.telemetry.metric_names import ENGINE_METRICS, ROUTER_METRICS
+from serve.telemetry.metrics import Metrics
 
 DASHBOARD = Path(__file__).parent.parent / "cluster" / "dashboards" / "polydraft.json"
 SERVE_METRICS = {

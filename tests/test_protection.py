@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.settings import SettingsError, convert
-from serve.api import build_api
-from serve.keys import ApiKey, hash_of
-from serve.limits import Limits, Quota, TokenBucket, allowed_tokens
-from serve.protection import SECURITY_HEADERS, BodyLimit, ProtectionSettings, protect
+from serve.http.api import build_api
+from serve.http.keys import ApiKey, hash_of
+from serve.http.limits import Limits, Quota, TokenBucket, allowed_tokens
+from serve.http.protection import SECURITY_HEADERS, BodyLimit, ProtectionSettings, protect
 
 PROMPT = {"model": "fake", "prompt": "one two", "max_tokens": 8}
 OPEN = ProtectionSettings()

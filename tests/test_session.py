@@ -21,14 +21,14 @@ from common.engine.sessions import Key, Session
 from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.types import GenerationRequest, SamplingParams, TokenIds
-from serve.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
-from serve.lease import LeaseSource
 from serve.remote_verifier import RemoteVerifier
-from serve.replica import LeaseGrant, Replica
 from serve.session import generate
-from serve.speculation import NGRAM, Speculation
-from serve.streams import StreamPool
+from serve.stream.lease import LeaseSource
+from serve.stream.replica import LeaseGrant, Replica
+from serve.stream.streams import StreamPool
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
 REQUEST = msgspec.structs.replace(tiny.requests(1, temperature=1.0, max_tokens=30)[0], language="de")

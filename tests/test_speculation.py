@@ -15,14 +15,14 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.types import GenerationRequest, Progress
-from serve.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.remote_drafter import FOLLOW_EVERY
+from serve.drafting.speculation import GENERIC, NGRAM, Speculation
 from serve.errors import RequestTimeout
-from serve.remote_drafter import FOLLOW_EVERY
 from serve.remote_verifier import RemoteVerifier
-from serve.replica import Replica
 from serve.session import generate
-from serve.speculation import GENERIC, NGRAM, Speculation
-from serve.streams import StreamPool
+from serve.stream.replica import Replica
+from serve.stream.streams import StreamPool
 
 LONG = tiny.requests(1, temperature=1.0, max_tokens=120)[0]
 

@@ -37,14 +37,14 @@ from common.engine.runner import ModelRunner
 from common.messages import Verdict
 from common.models import Fingerprint
 from common.types import GenerationRequest, TokenIds
-from serve.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.speculation import Speculation
 from serve.errors import SessionRefused
-from serve.lease import LeaseSource
 from serve.remote_verifier import RemoteVerifier
-from serve.replica import LeaseGrant, Replica
 from serve.session import generate
-from serve.speculation import Speculation
-from serve.streams import StreamPool
+from serve.stream.lease import LeaseSource
+from serve.stream.replica import LeaseGrant, Replica
+from serve.stream.streams import StreamPool
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
 REQUESTS = [msgspec.structs.replace(r, language="de") for r in tiny.requests(4, temperature=1.0, max_tokens=16)]

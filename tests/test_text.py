@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from common.models import token_bytes
-from serve.text import MAX_PENDING, IncrementalText, TextCodec
+from serve.http.text import MAX_PENDING, IncrementalText, TextCodec
 
 CODECS = {
     "byte level": TextCodec(tiny_tokenizer.byte_level()),

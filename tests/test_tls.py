@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import serialization
 
 from common.settings import SettingsError
 from serve.errors import ReplicaLost
-from serve.streams import StreamPool
-from serve.tls import TlsSettings, client_context, server_context
+from serve.stream.streams import StreamPool
+from serve.stream.tls import TlsSettings, client_context, server_context
 
 
 @pytest.fixture(scope="module")

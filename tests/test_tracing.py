@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBasedTraceIdRatio
 from common.settings import SettingsError, convert
 from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, Timings
 from serve.errors import ServiceUnavailable
-from serve.tracing import TRACED_ROUNDS, TextSpan, TracingSettings, configure_tracing
+from serve.telemetry.tracing import TRACED_ROUNDS, TextSpan, TracingSettings, configure_tracing
 
 MS = 1_000_000
 REQUEST = GenerationRequest(prompt=(1, 2, 3), max_tokens=9, sampling=SamplingParams(), language="de")

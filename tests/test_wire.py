@@ -29,8 +29,8 @@ from common.messages import (
     Verify,
 )
 from common.types import SamplingParams, StepCost
-from serve import wire
-from serve.wire import Connection, FrameDecoder, ProtocolError, encode
+from serve.stream import wire
+from serve.stream.wire import Connection, FrameDecoder, ProtocolError, encode
 
 _ids = st.integers(0, 2**31)
 _tokens = st.lists(_ids, max_size=20).map(tuple)

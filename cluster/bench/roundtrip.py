@@ -26,9 +26,9 @@ from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.handles import leases_of
-from serve.lease import take_lease
-from serve.replica import LeaseGrant, Replica
-from serve.streams import StreamPool
+from serve.stream.lease import take_lease
+from serve.stream.replica import LeaseGrant, Replica
+from serve.stream.streams import StreamPool
 
 DRAFT = (11, 12, 13, 14)
 PROMPT = tuple(range(1, 33))

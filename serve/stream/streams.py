@@ -22,7 +22,7 @@ from common.messages import (
     Verify,
 )
 from serve.errors import ReplicaLost, SessionRefused
-from serve.wire import Connection
+from serve.stream.wire import Connection
 
 _ANSWERS: dict[type[Question], type[Answer]] = {Verify: Verdict, Propose: Draft, Score: Scored}
 

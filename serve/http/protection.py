@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.settings import Settings, SettingsError
-from serve.error_responses import error_body
 from serve.errors import INVALID, ServiceError
-from serve.keys import ApiKey, check_distinct, find_key, read_keys
-from serve.limits import Clock, Limits, Quota
+from serve.http.error_responses import error_body
+from serve.http.keys import ApiKey, check_distinct, find_key, read_keys
+from serve.http.limits import Clock, Limits, Quota
 
 OPEN_PATHS = frozenset({"/healthz"})
 """Answered without a key: load balancers ask."""

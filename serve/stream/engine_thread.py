@@ -17,7 +17,7 @@ from typing import Protocol
 
 from common.engine.sessions import Key
 from common.messages import Reply, Request
-from serve.gathering import Gathering
+from serve.stream.gathering import Gathering
 
 Replies = Sequence[tuple[Key, Reply]]
 

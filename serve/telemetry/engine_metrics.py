@@ -7,8 +7,8 @@ import msgspec
 
 from common.engine.sessions import MemoryUse
 from common.types import StepCost
-from serve.instruments import Backend, Instruments
-from serve.metric_names import ENGINE_METRICS
+from serve.telemetry.instruments import Backend, Instruments
+from serve.telemetry.metric_names import ENGINE_METRICS
 
 _NO_MEMORY = MemoryUse(free_blocks=0, cached_blocks=0, held_blocks=0, prefix_hit_tokens=0, preemptions=0)
 

@@ -10,8 +10,8 @@ from typing import TypeVar
 from common.messages import Draft, Scored
 from common.rounds import TokenLog
 from serve.errors import ReplicaLost, ServiceOverloaded, SessionRefused
-from serve.lease import Lease, LeaseSource, take_lease
-from serve.streams import StreamPool
+from serve.stream.lease import Lease, LeaseSource, take_lease
+from serve.stream.streams import StreamPool
 
 T = TypeVar("T")
 FOLLOW_EVERY = 32

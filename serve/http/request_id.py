@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.error_responses import error_body
 from serve.errors import InvalidRequest
+from serve.http.error_responses import error_body
 
 HEADER = "x-request-id"
 

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from common.rounds import TokenLog
-from serve.remote_drafter import RemoteDrafter
+from serve.drafting.remote_drafter import RemoteDrafter
 
 WINDOW = 32
 """Tokens scored: the standard error of a share of 32 is below 0.09."""

@@ -16,9 +16,9 @@ import msgspec
 
 from common.settings import Settings
 from common.types import StepCost
-from serve.acceptance_rates import AcceptanceRates
-from serve.costs import DrafterCosts, VerifierCosts
-from serve.exploration import Exploration
+from serve.drafting.acceptance_rates import AcceptanceRates
+from serve.drafting.costs import DrafterCosts, VerifierCosts
+from serve.drafting.exploration import Exploration
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
 """Drafts that a drafter's rates remember; what the initial acceptance counts for."""

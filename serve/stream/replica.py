@@ -22,9 +22,9 @@ import msgspec
 from common.engine.sessions import Key
 from common.messages import Close, Failure, Hello, Message, Open, Propose, Score, Verify
 from common.models import Fingerprint
-from serve.engine_thread import EngineThread, Replies, SteppedEngine
 from serve.errors import ReplicaLost
-from serve.wire import Connection, ProtocolError
+from serve.stream.engine_thread import EngineThread, Replies, SteppedEngine
+from serve.stream.wire import Connection, ProtocolError
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from types import TracebackType
 
 from common.types import Progress, SpeculationStats
 from serve.errors import ServiceError
-from serve.instruments import Backend, Instruments
-from serve.metric_names import ROUTER_METRICS
+from serve.telemetry.instruments import Backend, Instruments
+from serve.telemetry.metric_names import ROUTER_METRICS
 
 OTHER = "other"
 """Label of a text whose language is not known, or not one of the server's."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from common.types import MAX_LOGPROBS
-from serve.openai_fields import (
+from serve.http.openai_fields import (
     Language,
     LogitBias,
     Speculation,
@@ -24,7 +24,7 @@ from serve.openai_fields import (
     TokenId,
     only,
 )
-from serve.text import RESERVED_VARIABLES
+from serve.http.text import RESERVED_VARIABLES
 
 MAX_CHOICES = 128
 """Most texts written for one request."""

@@ -6,7 +6,7 @@ session, a request or a key.
 
 from __future__ import annotations
 
-from serve.instruments import Metric, doubling
+from serve.telemetry.instruments import Metric, doubling
 
 _BOTH = ("language", "drafter")
 _TEXT = ("language",)

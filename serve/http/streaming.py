@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from serve.error_responses import error_body
+from serve.http.error_responses import error_body
 
 logger = logging.getLogger(__name__)
 

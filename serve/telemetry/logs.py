@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.settings import Settings
 from common.types import SpeculationStats
-from serve.choices import Choice
-from serve.request_id import REQUEST_ID
+from serve.http.choices import Choice
+from serve.http.request_id import REQUEST_ID
 
 CLIENT_LEFT = 499
 """Status told of a request whose client did not wait for the answer (nginx's)."""

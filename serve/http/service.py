@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Protocol
 
 from common.types import GenerationRequest, Progress
-from serve.text import TextCodec
+from serve.http.text import TextCodec
 
 
 class GenerationService(Protocol):

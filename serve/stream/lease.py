@@ -15,8 +15,8 @@ from common.messages import Close, Draft, Propose, Scored, Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
 from serve.errors import ReplicaLost
-from serve.replica import LeaseGrant
-from serve.streams import Channel, StreamPool
+from serve.stream.replica import LeaseGrant
+from serve.stream.streams import Channel, StreamPool
 
 LeaseSource = Callable[[], AsyncGenerator[LeaseGrant]]
 """Each call asks for one lease. The generator yields its grant and then stays open; closing it gives the lease up,

@@ -6,10 +6,10 @@ import secrets
 from collections.abc import Sequence
 
 from common.types import GenerationRequest, SamplingParams, TokenIds
-from serve.choices import Choice
 from serve.errors import ContextLengthExceeded, InvalidRequest
-from serve.openai import MAX_CHOICES, ChatCompletionRequest, CompletionRequest
-from serve.service import GenerationService
+from serve.http.choices import Choice
+from serve.http.openai import MAX_CHOICES, ChatCompletionRequest, CompletionRequest
+from serve.http.service import GenerationService
 
 DEFAULT_COMPLETION_TOKENS = 16
 

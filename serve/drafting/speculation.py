@@ -21,11 +21,11 @@ from common.messages import Verdict
 from common.ngram import NgramIndex
 from common.rounds import TokenLog
 from common.types import GenerationRequest, StepCost, TokenIds
-from serve.audition import Patience, audition
-from serve.draft_length import Round, TextDraftLength
-from serve.lease import LeaseSource
-from serve.remote_drafter import RemoteDrafter
-from serve.streams import StreamPool
+from serve.drafting.audition import Patience, audition
+from serve.drafting.draft_length import Round, TextDraftLength
+from serve.drafting.remote_drafter import RemoteDrafter
+from serve.stream.lease import LeaseSource
+from serve.stream.streams import StreamPool
 
 NGRAM = "ngram"
 """Name of the n-gram lookup among the drafters."""

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common.settings import Settings, load
-from serve.limits import Limits
+from serve.http.limits import Limits
 
 _PREFIX = "pd-"  # by it people, and tools that look for leaked secrets, know what it is
 _RANDOM_BYTES = 32

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from common.types import TokenLogprob
-from serve.choices import OutputToken
-from serve.text import TextCodec
+from serve.http.choices import OutputToken
+from serve.http.text import TextCodec
 
 Json = dict[str, Any]
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from common.types import SpeculationStats, Timings
-from serve.answer_formats import AnswerFormat
-from serve.choices import Choice, OutputToken, Piece
-from serve.openai import StreamOptions
-from serve.request_id import REQUEST_ID
+from serve.http.answer_formats import AnswerFormat
+from serve.http.choices import Choice, OutputToken, Piece
+from serve.http.openai import StreamOptions
+from serve.http.request_id import REQUEST_ID
 
 Json = dict[str, Any]
 

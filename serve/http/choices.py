@@ -8,7 +8,7 @@ from contextlib import aclosing
 import msgspec
 
 from common.types import GenerationRequest, Progress, SpeculationStats, Timings, TokenLogprob
-from serve.text import IncrementalText
+from serve.http.text import IncrementalText
 
 Generate = Callable[[GenerationRequest], AsyncIterator[Progress]]
 """See `service.GenerationService.generate`."""

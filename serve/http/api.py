@@ -14,17 +14,17 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from serve.answer_formats import AnswerFormat, ChatFormat, CompletionFormat
-from serve.answers import Answer
-from serve.choices import Choice, Piece
-from serve.error_responses import install_error_handlers
 from serve.errors import ModelNotFound, ServiceUnavailable
-from serve.generation_requests import Body, Preparation
-from serve.interleaving import interleaved
-from serve.limits import allowed_tokens
-from serve.openai import ChatCompletionRequest, CompletionRequest, StreamOptions
-from serve.service import GenerationService
-from serve.streaming import DONE, EventStream, event, while_connected
+from serve.http.answer_formats import AnswerFormat, ChatFormat, CompletionFormat
+from serve.http.answers import Answer
+from serve.http.choices import Choice, Piece
+from serve.http.error_responses import install_error_handlers
+from serve.http.generation_requests import Body, Preparation
+from serve.http.interleaving import interleaved
+from serve.http.limits import allowed_tokens
+from serve.http.openai import ChatCompletionRequest, CompletionRequest, StreamOptions
+from serve.http.service import GenerationService
+from serve.http.streaming import DONE, EventStream, event, while_connected
 
 
 def build_api(service: GenerationService) -> FastAPI:

@@ -1,0 +1,1 @@
+"""Who drafts for a text, and how much."""
