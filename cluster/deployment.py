@@ -38,8 +38,9 @@ def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Ma
 
 
 def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: Collection[str]) -> None:
-    """Start everything and wait until it answers."""
+    """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
+    serve.protection.all_keys()
     ray_serve.start(
         http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=serve.request_timeout_s)
     )

@@ -228,3 +228,26 @@ def test_drafters_are_known_apart() -> None:
 def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         SpeculationSettings(**{field: value})
+
+
+@pytest.mark.parametrize(("min_gain", "pays"), [(0.0, True), (0.3, False)])
+def test_a_gain_below_the_least_one_is_not_taken(min_gain: float, pays: bool) -> None:
+    """Drafts of which every second first token is accepted, at a tenth of a verification each, gain some 20 %."""
+    settings = SpeculationSettings(min_gain=min_gain, exploration=0.0, max_draft_length=1, default_draft_length=1)
+    controller = DraftLengthController(settings)
+    text = controller.text()
+    for number in range(400):
+        drafted = Round(
+            drafted=1,
+            accepted=number % 4 // 2,
+            draft_cost=StepCost(0.001, 1),
+            draft_wall_s=0.002,
+            verify_cost=StepCost(0.010, 2),
+            verify_wall_s=0.011,
+        )
+        plain = Round(drafted=0, accepted=0, verify_cost=StepCost(0.010, 1), verify_wall_s=0.011)
+        text.observe("de", drafted if number % 2 else plain)
+    later = [controller.text() for _ in range(200)]
+    assert {t.choose("de", 1, 1) for t in later} == {int(pays)}
+    at_hand = sum(t.pays("de", 1) for t in later)
+    assert at_hand == 200 if pays else 0 < at_hand < 40

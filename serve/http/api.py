@@ -18,7 +18,7 @@ from serve.errors import ModelNotFound, ServiceUnavailable
 from serve.http.answer_formats import AnswerFormat, ChatFormat, CompletionFormat
 from serve.http.answers import Answer
 from serve.http.choices import Choice, Piece
-from serve.http.error_responses import install_error_handlers
+from serve.http.error_responses import ERROR_RESPONSES, install_error_handlers
 from serve.http.generation_requests import Body, Preparation
 from serve.http.interleaving import interleaved
 from serve.http.limits import allowed_tokens
@@ -29,7 +29,11 @@ from serve.http.streaming import DONE, EventStream, event, while_connected
 
 def build_api(service: GenerationService) -> FastAPI:
     """The application in front of `service`. `request_id.RequestIds` belongs around it."""
-    app = FastAPI(title="polydraft", summary="Speculative decoding with a drafter for every language.")
+    app = FastAPI(
+        title="polydraft",
+        summary="Speculative decoding with a drafter for every language.",
+        responses=ERROR_RESPONSES,
+    )
     install_error_handlers(app)
     endpoints = _Endpoints(service)
     app.post("/v1/completions")(endpoints.completions)

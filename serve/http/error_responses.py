@@ -11,9 +11,32 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from serve.errors import INVALID, InvalidRequest, ServiceError
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, in OpenAI's words."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ErrorAnswer, "description": "The request is not answered as it is; `param` names the field."},
+    "5XX": {"model": ErrorAnswer, "description": "The server cannot answer now."},
+}
+"""For the OpenAPI document."""
 
 
 def error_body(error: BaseException) -> dict[str, Any]:
