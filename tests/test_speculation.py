@@ -40,7 +40,7 @@ class Scripted:
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
-        return True
+        return self._length(self._rounds) > 0
 
     def choose(self, drafter: str, sessions: int, limit: int) -> int:
         return min(limit, self._length(self._rounds))
@@ -123,6 +123,22 @@ async def test_no_more_is_drafted_than_the_request_allows(most: int) -> None:
         rounds = await write(pool, verifier, {"de": german}, asking(language="de", max_draft_length=most))
     assert max(len(progress.tokens) for progress in rounds) == most + 1
     assert rounds[-1].stats.drafted_tokens <= most * len(rounds)
+
+
+async def test_no_drafter_is_leased_for_a_text_that_is_not_drafted() -> None:
+    """Neither at the start nor for an audition; whether the request wants it so or drafting does not pay."""
+
+    def forbidden() -> Any:
+        raise AssertionError("a lease was asked for")
+
+    unwanted, unprofitable = asking(language="de", max_draft_length=0), asking(language="de")
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifier:
+        for request, lengths in ((unwanted, Scripted(lambda _: 3)), (unprofitable, Scripted(lambda _: 0))):
+            speculation = Speculation(
+                request, Deployed({"de": forbidden, "fr": forbidden}), lengths, pool, load=lambda: 1
+            )
+            rounds = generate(request, RemoteVerifier(verifier.lease, pool), speculation)
+            assert sum([len(progress.tokens) async for progress in rounds]) == len(expected(request))
 
 
 async def test_a_drafter_keeps_in_step_while_it_is_off() -> None:

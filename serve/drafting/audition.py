@@ -19,8 +19,11 @@ WINDOW = 32
 MARGIN = 0.1
 """By how much a drafter must be better than the one at work: moving costs a prefill."""
 
-POOR = 0.4
+POOR = 0.3
 """Share of accepted first tokens below which another drafter is looked for."""
+
+ENOUGH = 8
+"""Drafts on which a drafter is judged."""
 
 
 class Patience:
@@ -28,21 +31,24 @@ class Patience:
 
     def __init__(self) -> None:
         self._needed = WINDOW
-        self._tokens = self._rounds = self._accepted = 0
+        self._tokens = self._drafts = self._hits = 0
 
-    def note(self, *, drafted: int, accepted: int, written: int) -> None:
-        """One round: how many tokens were drafted, accepted and written."""
+    def note(self, *, drafted: bool, hit: bool, written: int) -> None:
+        """One round: whether the drafter at work drafted, whether its first token was accepted, tokens written."""
         self._tokens += written
-        self._rounds += drafted > 0
-        self._accepted += accepted > 0
+        self._drafts += drafted
+        self._hits += drafted and hit
 
-    def lost(self) -> float | None:
-        """The share of drafts whose first token was accepted, if it is poor and time is up; then it begins anew."""
+    def lost(self, *, has_drafter: bool) -> float | None:
+        """The share of drafts whose first token was accepted, once it is time to look for a better drafter.
+
+        It is when they were poor, or when there is no drafter at all; not when the one there is was hardly asked.
+        """
         if self._tokens < self._needed:
             return None
-        share = self._accepted / max(1, self._rounds)
-        self._tokens = self._rounds = self._accepted = 0
-        if share >= POOR:
+        share, judged = self._hits / max(1, self._drafts), self._drafts >= ENOUGH
+        self._tokens = self._drafts = self._hits = 0
+        if has_drafter and not (judged and share < POOR):
             return None
         self._needed *= 2
         return share

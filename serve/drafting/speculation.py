@@ -85,6 +85,8 @@ class Speculation:
         self._load = load
         self._deadline_s = deadline_s
         self._ngrams = NgramIndex()
+        # Whoever asked for a drafter, or for none, gets just that.
+        self._may_move = request.drafter is None and request.max_draft_length != 0
         self._patience = Patience()
         self._auditioning: asyncio.Task[RemoteDrafter | None] | None = None
         self._remote = self._remote_drafter(self._first_choice())
@@ -126,10 +128,12 @@ class Speculation:
                 verify_wall_s=wall_s,
             ),
         )
-        self._patience.note(drafted=len(drafted.tokens), accepted=verdict.accepted, written=verdict.accepted + 1)
-        share = self._patience.lost()
-        if share is not None and self._auditioning is None and self._request.drafter is None:
-            self._hold_audition(log, share)
+        if self._may_move:
+            drafted_by_remote = bool(drafted.tokens) and self._remote is not None and drafted.name == self._remote.name
+            self._patience.note(drafted=drafted_by_remote, hit=verdict.accepted > 0, written=verdict.accepted + 1)
+            share = self._patience.lost(has_drafter=self._remote is not None)
+            if share is not None and self._auditioning is None:
+                self._hold_audition(log, share)
 
     async def close(self) -> None:
         if self._auditioning is not None:
@@ -176,9 +180,9 @@ class Speculation:
         return Drafted(tokens=tokens, version=NGRAM if tokens else None)
 
     def _hold_audition(self, log: TokenLog, share: float) -> None:
-        at_work = self._remote.name if self._remote is not None else None
-        others = [self._remote_drafter(name) for name in self._drafters.warm if name != at_work]
-        candidates = [drafter for drafter in others if drafter is not None]
+        at_work, load = self._remote.name if self._remote is not None else None, self._load()
+        names = [name for name in self._drafters.warm if name != at_work and self._lengths.pays(name, load)]
+        candidates = [drafter for drafter in map(self._remote_drafter, names) if drafter is not None]
         if candidates:
             self._auditioning = asyncio.create_task(audition(log, candidates, share))
 
