@@ -7,6 +7,7 @@ node; what is ours is that our loggers reach Serve's handlers, and a line for ea
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -70,11 +71,9 @@ class AccessLog:
         began = self._clock()
         try:
             await self._app(scope, exchange.receive, exchange.send)
-        except Exception:
-            exchange.status = 500
-            raise
         finally:
-            _log(scope, state.get("choices", ()), exchange.status, self._clock() - began)
+            status = 500 if isinstance(sys.exception(), Exception) else exchange.status
+            _log(scope, state.get("choices", ()), status, self._clock() - began)
 
 
 class _Exchange:
