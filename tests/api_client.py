@@ -75,7 +75,12 @@ class Connection:
         self.task = asyncio.create_task(build_api(service)(scope, self._receive, self._send))
 
     def leave(self) -> None:
+        """The client goes away."""
         self._left.set()
+
+    def cancel(self) -> None:
+        """The server ends the request's task, as Ray Serve does."""
+        self.task.cancel()
 
     async def _receive(self) -> Json:
         if self._parts:

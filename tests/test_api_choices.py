@@ -119,16 +119,8 @@ async def test_if_one_choice_fails_all_are_closed(service: FakeService, stream: 
     assert (len(service.requests), service.open) == (3, 0)
 
 
-def disconnect(connection: Connection) -> None:
-    connection.leave()
-
-
-def cancel(connection: Connection) -> None:
-    connection.task.cancel()
-
-
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("go", [disconnect, cancel])
+@pytest.mark.parametrize("go", [Connection.leave, Connection.cancel])
 async def test_all_choices_are_closed_when_the_client_goes_away(
     service: FakeService, stream: bool, go: Callable[[Connection], None]
 ) -> None:

@@ -107,16 +107,8 @@ def test_errors_travel_between_processes() -> None:
         assert (again.message, again.headers, again.param) == (error.message, error.headers, error.param)
 
 
-def disconnect(connection: Connection) -> None:
-    connection.leave()
-
-
-def cancel(connection: Connection) -> None:
-    connection.task.cancel()
-
-
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("go", [disconnect, cancel])
+@pytest.mark.parametrize("go", [Connection.leave, Connection.cancel])
 async def test_the_generation_is_closed_when_the_client_goes_away(
     service: FakeService, stream: bool, go: Callable[[Connection], None]
 ) -> None:

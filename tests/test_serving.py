@@ -10,7 +10,8 @@ import pytest
 import tiny
 import tiny_tokenizer
 import torch
-from openai import OpenAI
+from openai import OpenAI, Stream
+from openai.types.chat import ChatCompletionChunk
 from ray import serve as ray_serve
 from ray.serve.schema import ApplicationStatus
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -111,6 +112,22 @@ def ask(client: OpenAI, *, language: str = "de", speculation: str = "auto", **op
     return answer.choices[0].message.content or "", answer.polydraft  # type: ignore[attr-defined]
 
 
+def stream(client: OpenAI) -> Stream[ChatCompletionChunk]:
+    """What `ask` asks, as it is written."""
+    return client.chat.completions.create(
+        model="tiny",
+        messages=[{"role": "user", "content": QUESTION}],
+        max_tokens=40,
+        temperature=0,
+        stream=True,
+        extra_body={"language": "de"},
+    )
+
+
+def joined(chunks: Stream[ChatCompletionChunk]) -> str:
+    return "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+
+
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"temperature": 1, "seed": 7, "top_p": 0.9}])
 def test_speculative_text_equals_plain_text_over_http(client: OpenAI, options: dict) -> None:
     text, speculative = ask(client, **options)
@@ -122,15 +139,8 @@ def test_speculative_text_equals_plain_text_over_http(client: OpenAI, options: d
 
 def test_streamed_text_equals_whole_text(client: OpenAI) -> None:
     whole, _ = ask(client)
-    chunks = client.chat.completions.create(
-        model="tiny",
-        messages=[{"role": "user", "content": QUESTION}],
-        max_tokens=40,
-        temperature=0,
-        stream=True,
-        extra_body={"language": "de"},
-    )
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole
+    chunks = stream(client)
+    assert joined(chunks) == whole
 
 
 def test_a_language_without_a_drafter_is_decoded_plainly_and_gets_one_without_a_restart(
@@ -151,20 +161,13 @@ def test_a_promoted_version_drafts_new_texts_and_nothing_is_restarted(client: Op
     text, before = ask(client)
     assert before["drafter"] == "de/v0001"
     deployed = {name: app.last_deployed_time_s for name, app in ray_serve.status().applications.items()}
-    going_on = client.chat.completions.create(
-        model="tiny",
-        messages=[{"role": "user", "content": QUESTION}],
-        max_tokens=40,
-        temperature=0,
-        stream=True,
-        extra_body={"language": "de"},
-    )
+    going_on = stream(client)
     version = publish(workspace, "de")
     after = before
     while after["drafter"] != f"de/{version}":  # the drafter looks at its registry every tenth of a second
         again, after = ask(client)
         assert again == text
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in going_on if chunk.choices) == text
+    assert joined(going_on) == text
     assert {name: app.last_deployed_time_s for name, app in ray_serve.status().applications.items()} == deployed
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from common.languages import language_name
+from common.types import MAX_LOGIT_BIAS
 
 MAX_STOP_STRINGS = 4
 MAX_STOP_LENGTH = 256
-MAX_TOKEN_FIELDS = 1024
-"""Most entries of `logit_bias` and of `stop_token_ids`."""
+MAX_STOP_TOKENS = 1024
 MAX_DRAFT_LENGTH = 64
 
 
@@ -70,11 +70,11 @@ StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH), Aft
 StopStrings = Annotated[
     tuple[StopString, ...], BeforeValidator(_stop_strings, json_schema_input_type=StopString | list[StopString])
 ]
-StopTokens = Annotated[list[TokenId], Field(max_length=MAX_TOKEN_FIELDS)]
+StopTokens = Annotated[list[TokenId], Field(max_length=MAX_STOP_TOKENS)]
 # JSON writes every key of an object as a string.
 LogitBias = Annotated[
     dict[Annotated[TokenId, Field(strict=False)], Annotated[float, Field(ge=-100, le=100)]],
-    Field(max_length=MAX_TOKEN_FIELDS),
+    Field(max_length=MAX_LOGIT_BIAS),
 ]
 
 
