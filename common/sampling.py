@@ -7,7 +7,7 @@ a drafter, today or on a replay elsewhere, uses the same noise.
 
 What a request changes about the logits before that, bias and penalties, is in `penalties`.
 
-Shape suffixes: R rows (one per position to draw), V vocabulary.
+Shape suffixes: R rows (one per position to draw), S rows that are not greedy, V vocabulary.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     Returns:
         Token ids, int64 [R].
     """
-    if all(p.greedy for p in params):
-        return logits_RV.argmax(dim=-1)
-    law_RV = log_law(logits_RV, params)
-    seeds_R = torch.tensor([p.seed for p in params], device=logits_RV.device)
-    positions_R = torch.tensor(list(positions), device=logits_RV.device)
-    return (law_RV + gumbel_noise(seeds_R, positions_R, logits_RV.shape[-1])).argmax(dim=-1)
+    drawn_R = logits_RV.argmax(dim=-1)
+    sampled = [row for row, p in enumerate(params) if not p.greedy]
+    if not sampled:
+        return drawn_R
+    # Noise costs more than all else here: only rows that need it get some.
+    device = logits_RV.device
+    rows_S = torch.tensor(sampled, device=device)
+    law_SV = log_law(logits_RV.index_select(0, rows_S), [params[row] for row in sampled])
+    seeds_S = torch.tensor([params[row].seed for row in sampled], device=device)
+    positions_S = torch.tensor([positions[row] for row in sampled], device=device)
+    noise_SV = gumbel_noise(seeds_S, positions_S, logits_RV.shape[-1])
+    return drawn_R.index_copy(0, rows_S, (law_SV + noise_SV).argmax(dim=-1))
 
 
 def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:

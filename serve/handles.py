@@ -77,7 +77,7 @@ class Directory:
         refusal_s: how long a drafter that does not fit is left alone.
     """
 
-    def __init__(self, target: Fingerprint, *, refresh_s: float = 2.0, refusal_s: float = 30.0) -> None:
+    def __init__(self, target: Fingerprint, *, refresh_s: float, refusal_s: float = 30.0) -> None:
         self._target = target
         self._refresh_s = refresh_s
         self._refusal_s = refusal_s

@@ -48,7 +48,7 @@ class Service:
         self._verifiers = verifiers
         self._identifier = LanguageIdentifier(languages)
         self._streams = StreamPool(tls=client_context(settings.tls) if settings.tls is not None else None)
-        self._directory = Directory(target_fingerprint)
+        self._directory = Directory(target_fingerprint, refresh_s=settings.deployments_poll_s)
         self._lengths = DraftLengthController(settings.speculation)
         self._metrics = Metrics(ray_metrics, languages)
         self._flushing: asyncio.Task[None] | None = None

@@ -50,6 +50,9 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     port: int = 8000
     promotion_poll_s: float = 5.0
     """How often a drafter looks whether another version of it was promoted."""
+    deployments_poll_s: float = 10.0
+    """How often a router looks at what is deployed; each look costs Serve and the router tens of milliseconds of
+    processor time an application."""
     router_replicas: int = 1
     router_cpus: float = 1.0
     max_requests: int = 256

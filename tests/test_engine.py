@@ -342,5 +342,5 @@ def test_no_group_gathers_more_keys_than_allowed_and_every_token_is_in_one(
         feeds.append(Feed(sequence, [0] * width, 1))
     batch = pack(feeds, torch.device("cpu"), max_keys=max_keys)
     assert all(group.kv_slots_BL.numel() <= max_keys for group in batch.groups)
-    rows = torch.cat([group.queries_BN[group.real_BN] for group in batch.groups])
+    rows = torch.cat([group.rows_Q for group in batch.groups])
     assert sorted(rows.tolist()) == list(range(sum(width for _, width in lengths)))

@@ -108,6 +108,7 @@ def config() -> Config:
         "router_cpus": 0.1,
         "draft_deadline_s": 0.5,
         "promotion_poll_s": 0.5,
+        "deployments_poll_s": 1.0,
         "speculation": {"draft_length": 4},
         "verifier": replica | {"num_replicas": 2},
         "drafter": replica,

@@ -83,6 +83,7 @@ def config(languages: tuple[str, ...]) -> Config:
             "chat_template": "{{ bos_token }}{% for m in messages %}{{ m['content'] }}\n{% endfor %}",
             "router_cpus": 0.1,
             "promotion_poll_s": 0.1,
+            "deployments_poll_s": 1.0,
             "speculation": {"draft_length": 4},
             "verifier": replica,
             "drafter": replica,

@@ -63,7 +63,7 @@ def attend(
     for group in step.batch.groups:
         mask = group.mask(sliding_window)
         out_BNHD = _attend_group(query_THD, keys, values, group, mask, scaling, softcap)
-        output_THD[group.queries_BN[group.real_BN]] = out_BNHD[group.real_BN]
+        output_THD.index_copy_(0, group.rows_Q, out_BNHD.flatten(0, 1).index_select(0, group.real_Q))
     return output_THD.unsqueeze(0), None
 
 
@@ -77,8 +77,7 @@ def _attend_group(
     softcap: float | None,
 ) -> Tensor:
     q_BHND = query_THD[group.queries_BN].transpose(1, 2)
-    k_BHLD = keys[group.kv_slots_BL].transpose(1, 2)
-    v_BHLD = values[group.kv_slots_BL].transpose(1, 2)
+    k_BHLD, v_BHLD = (_gathered(stored, group.kv_slots_BL) for stored in (keys, values))
     shared_heads = q_BHND.shape[1] != k_BHLD.shape[1]
     if softcap is not None:
         return _softcapped(q_BHND, k_BHLD, v_BHLD, mask, scaling, softcap)
@@ -86,6 +85,11 @@ def _attend_group(
         q_BHND, k_BHLD, v_BHLD, attn_mask=mask, scale=scaling, enable_gqa=shared_heads
     )
     return out_BHND.transpose(1, 2)
+
+
+def _gathered(stored: Tensor, slots_BL: Tensor) -> Tensor:
+    """[B, heads, L, head_dim]; `index_select` is several times as fast as indexing by a matrix."""
+    return stored.index_select(0, slots_BL.flatten()).unflatten(0, slots_BL.shape).transpose(1, 2)
 
 
 def _softcapped(

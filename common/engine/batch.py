@@ -4,7 +4,8 @@
     input_ids     [ a10 a11 a12 b7 ]               position_ids [ 10 11 12 7 ]
     write_slots   where each of the T tokens stores its K and V
     groups        feeds of like width, padded only for attention: queries [B, N], keys [B, L]
-Shape suffixes: T tokens of the step, B feeds of a group, N queries a feed (padded), L keys a feed (padded).
+Shape suffixes: T tokens of the step, B feeds of a group, N queries a feed (padded), Q queries without padding,
+L keys a feed (padded).
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ class Group:
     positions_BN: Tensor
     kv_slots_BL: Tensor
     """Slot of each key; padding repeats slot of the feed's first, and is masked."""
-    real_BN: Tensor
-    """False where a query is padding."""
+    real_Q: Tensor
+    """Index into the B x N queries of those that are not padding."""
+    rows_Q: Tensor
+    """Index into the step's T tokens of the same queries."""
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
 
     def mask(self, window: int | None) -> Tensor:
@@ -129,11 +132,14 @@ def _group(members: Sequence[tuple[Feed, int]], device: torch.device) -> Group:
     steps_N = torch.arange(int(widths_B1.max()))
     inside_BN = steps_N.minimum(widths_B1 - 1)
     length = int((starts_B1 + widths_B1).max())
+    queries_BN = offsets_B1 + inside_BN
+    real_BN = steps_N < widths_B1
     return Group(
-        queries_BN=(offsets_B1 + inside_BN).to(device),
+        queries_BN=queries_BN.to(device),
         positions_BN=(starts_B1 + inside_BN).to(device),
         kv_slots_BL=torch.stack([_padded(feed.sequence.slots, length) for feed, _ in members]),
-        real_BN=(steps_N < widths_B1).to(device),
+        real_Q=real_BN.flatten().nonzero().squeeze(1).to(device),
+        rows_Q=queries_BN[real_BN].to(device),
     )
 
 
