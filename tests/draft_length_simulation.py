@@ -76,6 +76,8 @@ class _Text:
     drafted: int = 0
     asked_s: float = 0.0
     """When its verification was asked for."""
+    learned_s: float = 0.0
+    """When its latest round ended, or it began."""
 
 
 class Simulation:
@@ -92,7 +94,7 @@ class Simulation:
 
     def begin(self, texts: int) -> None:
         """So many new texts in place of the present ones."""
-        self._texts = [_Text(self.controller.text()) for _ in range(texts)]
+        self._texts = [_Text(self.controller.text(), learned_s=self._now_s) for _ in range(texts)]
         for text in self._texts:
             self._draft(text)
             text.asked_s += self._random.uniform(0.0, 0.05)  # texts do not begin in step
@@ -136,8 +138,11 @@ class Simulation:
                 draft_wall_s=draft_s + world.overhead_s if drafted else 0.0,
                 verify_cost=cost,
                 verify_wall_s=self._now_s - text.asked_s + world.overhead_s,
+                seconds=self._now_s - text.learned_s,
             ),
+            len(self._texts),
         )
+        text.learned_s = self._now_s
 
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""

@@ -13,6 +13,8 @@ from serve.drafting.draft_length import DraftLengthController, Round, Speculatio
 NEVER = World(acceptance=0.0)
 STEP = StepCost(0.02, 5)
 SEEDS = range(3)
+LEGS_ALONE = SpeculationSettings(doubt=0.0)
+"""For runs too short to spend any of it on the A/B test."""
 
 
 def efficiency(world: World, run: Run) -> float:
@@ -29,6 +31,7 @@ def outcome(drafted: int, accepted: int, *, step: StepCost = STEP, draft_s: floa
         draft_wall_s=draft_s,
         verify_cost=step,
         verify_wall_s=step.seconds,
+        seconds=draft_s + step.seconds,
     )
 
 
@@ -45,7 +48,7 @@ def test_the_lengths_chosen_come_near_the_best_fixed_one(
     world = World(
         step_s=lambda tokens: (base_ms + token_ms * tokens) * 1e-3, draft_s=draft_ms * 1e-3, acceptance=acceptance
     )
-    simulation = Simulation(world)
+    simulation = Simulation(world, LEGS_ALONE)
     simulation.run(150)
     assert efficiency(world, simulation.run(300)) >= 0.9
 
@@ -97,7 +100,7 @@ def test_a_loaded_verifier_whose_steps_cost_by_the_token_decodes_plainly(accepta
 @pytest.mark.parametrize("step_s", [lambda t: 25e-3, lambda t: 0.02 + 0.0008 * t], ids=["flat", "linear"])
 def test_a_loaded_verifier_comes_near_the_best_fixed_length(acceptance: float, step_s) -> None:  # type: ignore[no-untyped-def]
     world = World(step_s=step_s, acceptance=acceptance)
-    simulation = Simulation(world, texts=16)
+    simulation = Simulation(world, LEGS_ALONE, texts=16)
     simulation.run(30)
     best = max(fixed(world, n, texts=16) for n in range(MAX_LENGTH + 1))
     assert simulation.run(100).tokens_per_s >= 0.93 * best
@@ -164,14 +167,14 @@ def test_no_choice_is_above_the_limit(limit: int, rounds: list[tuple[int, int]])
     text = DraftLengthController(SpeculationSettings()).text()
     for drafted, accepted in rounds:
         assert 0 <= text.choose("de", 3, limit) <= min(limit, MAX_LENGTH)
-        text.observe("de", outcome(drafted, min(drafted, accepted)))
+        text.observe("de", outcome(drafted, min(drafted, accepted)), 1)
 
 
 def test_a_fixed_length_is_kept_whatever_happens() -> None:
     text = DraftLengthController(SpeculationSettings(draft_length=3)).text()
     for _ in range(50):
         assert text.choose("de", 1, 8) == 3 and text.choose("de", 1, 2) == 2
-        text.observe("de", outcome(3, 0))
+        text.observe("de", outcome(3, 0), 1)
 
 
 def test_until_costs_are_known_the_default_is_drawn() -> None:
@@ -179,7 +182,7 @@ def test_until_costs_are_known_the_default_is_drawn() -> None:
     text = DraftLengthController(SpeculationSettings(default_draft_length=3)).text()
     for _ in range(2):
         assert text.choose("de", 1, 8) == 3
-        text.observe("de", outcome(3, 3))
+        text.observe("de", outcome(3, 3), 1)
     assert text.choose("de", 1, 8) != 3
 
 
@@ -189,8 +192,8 @@ def test_what_waited_for_a_prompt_says_nothing_about_costs() -> None:
         controller = DraftLengthController(SpeculationSettings())
         for _ in range(3):
             text = controller.text()
-            text.observe("de", outcome(4, 3, step=StepCost(first_s, 5), draft_s=first_s / 5))
-            text.observe("de", outcome(4, 3))
+            text.observe("de", outcome(4, 3, step=StepCost(first_s, 5), draft_s=first_s / 5), 1)
+            text.observe("de", outcome(4, 3), 1)
         drafter = controller.drafter("de")
         drafter.look_ahead(1)
         seconds.append(drafter.seconds)
@@ -201,7 +204,7 @@ def test_verifiers_that_report_no_cost_get_the_default() -> None:
     text = DraftLengthController(SpeculationSettings()).text()
     for _ in range(5):
         assert text.choose("de", 1, 8) == 4
-        text.observe("de", outcome(4, 4, step=StepCost()))
+        text.observe("de", outcome(4, 4, step=StepCost()), 1)
 
 
 def test_drafters_are_known_apart() -> None:
@@ -209,7 +212,7 @@ def test_drafters_are_known_apart() -> None:
     for _ in range(40):
         for name, accepted in [("de", 4), ("ngram", 0)]:
             drafted = text.choose(name, 1, 4)
-            text.observe(name, outcome(drafted, min(drafted, accepted), step=StepCost(0.02, 1 + drafted)))
+            text.observe(name, outcome(drafted, min(drafted, accepted), step=StepCost(0.02, 1 + drafted)), 1)
     assert text.choose("de", 1, 4) == 4 and text.choose("ngram", 1, 4) == 0
 
 
@@ -223,6 +226,7 @@ def test_drafters_are_known_apart() -> None:
         ("initial_acceptance", 1.5),
         ("exploration", 0.5),
         ("hysteresis", -0.1),
+        ("doubt", -0.1),
     ],
 )
 def test_settings_out_of_range_are_refused_by_name(field: str, value: float) -> None:
@@ -244,9 +248,10 @@ def test_a_gain_below_the_least_one_is_not_taken(min_gain: float, pays: bool) ->
             draft_wall_s=0.002,
             verify_cost=StepCost(0.010, 2),
             verify_wall_s=0.011,
+            seconds=0.013,
         )
-        plain = Round(drafted=0, accepted=0, verify_cost=StepCost(0.010, 1), verify_wall_s=0.011)
-        text.observe("de", drafted if number % 2 else plain)
+        plain = Round(drafted=0, accepted=0, verify_cost=StepCost(0.010, 1), verify_wall_s=0.011, seconds=0.011)
+        text.observe("de", drafted if number % 2 else plain, 1)
     later = [controller.text() for _ in range(200)]
     assert {t.choose("de", 1, 1) for t in later} == {int(pays)}
     at_hand = sum(t.pays("de", 1) for t in later)

@@ -45,7 +45,7 @@ class Scripted:
     def choose(self, drafter: str, sessions: int, limit: int) -> int:
         return min(limit, self._length(self._rounds))
 
-    def observe(self, drafter: str, round: Round) -> None:
+    def observe(self, drafter: str, round: Round, sessions: int) -> None:
         self._rounds += 1
 
 

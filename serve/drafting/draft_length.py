@@ -4,7 +4,8 @@
 
 P comes from `acceptance_rates`, per drafter and per text; the legs from `costs`. The verify leg is that of a step in
 which all texts have n tokens checked: whoever drafts more makes everybody's step longer, and what is best for all is
-what all should choose. n = 0, plain decoding, is one of the choices.
+what all should choose. n = 0, plain decoding, is one of the choices. What no leg shows, `trial` finds out: while it
+holds drafting back, n is 0.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
 from serve.drafting.costs import DrafterCosts, VerifierCosts
 from serve.drafting.exploration import Exploration
+from serve.drafting.trial import DraftingTrial
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
 """Drafts that a drafter's rates remember; what the initial acceptance counts for."""
@@ -44,8 +46,10 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
     hysteresis: float = 0.01
     """A length is left only for one that is better by this fraction."""
     min_gain: float = 0.1
-    """Drafts must promise so much more than plain decoding: leases, prefills and the cores that drafters take from
-    others come on top of what is measured."""
+    """Drafts must promise so much more than plain decoding: leases and prefills come on top of what is measured."""
+    doubt: float = 0.2
+    """How far a promise may be from the truth, as a fraction: by so much it is put to the test (see `trial`). 0 where
+    drafters and verifiers have devices of their own and a router's texts are all there is."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_draft_length <= 64:
@@ -56,7 +60,7 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be between 0 and max_draft_length, not {value}")
         if not 0.0 <= self.initial_acceptance <= 1.0:
             raise ValueError(f"initial_acceptance must be between 0 and 1, not {self.initial_acceptance}")
-        for name, most in (("exploration", 0.2), ("hysteresis", 0.2), ("min_gain", 1.0)):
+        for name, most in (("exploration", 0.2), ("hysteresis", 0.2), ("min_gain", 1.0), ("doubt", 1.0)):
             if not 0.0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name} must be between 0 and {most:g}, not {getattr(self, name)}")
 
@@ -75,6 +79,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """As the verifier reports it; zero if it reports none."""
     verify_wall_s: float
     """From asking for the verdict to having it."""
+    seconds: float
+    """Since the text's round before, or since it began."""
 
 
 class KnownDrafter:
@@ -124,6 +130,7 @@ class DraftLengthController:
     def __init__(self, settings: SpeculationSettings) -> None:
         self.settings = settings
         self.verifier = VerifierCosts()
+        self.trial = DraftingTrial(settings.doubt)
         self._drafters: dict[str, KnownDrafter] = {}
         self._random = Random(0)
 
@@ -146,13 +153,16 @@ class TextDraftLength:
         self._settings = controller.settings
         self._rates: dict[str, AcceptanceRates] = {}
         self._lengths: dict[str, int] = {}
-        self._sessions = 1
+        self._promise: float | None = None
+        """How many times as fast as plain decoding the latest choice should be; None until there was one."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
         """Whether to have `drafter` at hand: its drafts pay at present, or this text is one that finds out."""
         if self._settings.draft_length is not None:
             return self._settings.draft_length > 0
+        if not self._controller.trial.drafting:
+            return False
         shared = self._controller.drafter(drafter)
         if self._scout or not shared.known:
             return True
@@ -161,19 +171,19 @@ class TextDraftLength:
 
     def choose(self, drafter: str, sessions: int, limit: int) -> int:
         """How many tokens `drafter` is to draft, at most `limit`, while `sessions` >= 1 texts are in progress."""
-        self._sessions = sessions
         if self._settings.draft_length is not None:
             return min(self._settings.draft_length, limit)
-        shared = self._controller.drafter(drafter)
+        shared, trial = self._controller.drafter(drafter), self._controller.trial
         if not shared.known:
             return min(self._settings.default_draft_length, limit)
         shared.look_ahead(sessions)
         values = self._values(drafter, shared, limit)
         length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values)
-        return shared.exploration.vary(length, values, shared.seconds, sessions)
+        self._promise = values[length] / values[0]
+        return shared.exploration.vary(length, values, shared.seconds, sessions) if trial.drafting else 0
 
-    def observe(self, drafter: str, outcome: Round) -> None:
-        """Learn from a round of `drafter`, or of nobody if nothing was drafted.
+    def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
+        """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
 
         The first round of a text, and a drafter's first for it, waited for the prompt: what they took is no measure.
         """
@@ -184,7 +194,9 @@ class TextDraftLength:
             self._rates[drafter].observe(outcome.drafted, outcome.accepted)
             self._controller.drafter(drafter).observe(outcome, costs=is_measure)
         if self._rounds and min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
-            self._controller.verifier.add(self._sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
+            self._controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
+        if self._promise is not None:
+            self._controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
         self._rounds += 1
 
     def _values(self, drafter: str, shared: KnownDrafter, limit: int) -> list[float]:

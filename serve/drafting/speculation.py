@@ -91,6 +91,7 @@ class Speculation:
         self._auditioning: asyncio.Task[RemoteDrafter | None] | None = None
         self._remote = self._remote_drafter(self._first_choice())
         self._earlier_losses = 0
+        self._learned_at = time.perf_counter()
 
     @property
     def losses(self) -> int:
@@ -117,6 +118,7 @@ class Speculation:
 
     def learn(self, log: TokenLog, drafted: Drafted, verdict: Verdict, wall_s: float) -> None:
         """Take in what became of a draft; `wall_s` is how long the verdict took."""
+        learned_at, self._learned_at = self._learned_at, time.perf_counter()
         self._lengths.observe(
             drafted.name,
             Round(
@@ -126,7 +128,9 @@ class Speculation:
                 draft_wall_s=drafted.wall_s,
                 verify_cost=verdict.cost,
                 verify_wall_s=wall_s,
+                seconds=self._learned_at - learned_at,
             ),
+            self._load(),
         )
         if self._may_move:
             drafted_by_remote = bool(drafted.tokens) and self._remote is not None and drafted.name == self._remote.name

@@ -1,0 +1,85 @@
+"""The A/B test of drafting in a simulated service: texts write at stated speeds, with and without drafting."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from serve.drafting.trial import MEASURED, SETTLING, DraftingTrial
+
+WINDOW = SETTLING + MEASURED
+
+
+DOUBT = 0.2
+PROMISE = 1.2
+"""By the legs."""
+
+
+def run(
+    trial: DraftingTrial, gain: float, *, sessions: int = 1, windows: int, promise: float = PROMISE, seed: int = 0
+) -> float:
+    """The share of `windows` that drafted, while drafting is `gain` times as fast as plain decoding."""
+    random, drafting = Random(seed), 0
+    for _ in range(windows):
+        drafting += trial.drafting
+        speed = 50.0 * (gain if trial.drafting else 1.0) * random.gauss(1.0, 0.08)
+        tokens = 2 if trial.drafting else 1
+        for _ in range(WINDOW * sessions):
+            trial.observe(sessions, tokens, tokens / speed, promise)
+    return drafting / windows
+
+
+def test_drafting_is_allowed_at_first() -> None:
+    assert DraftingTrial(DOUBT).drafting
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("sessions", [1, 16])
+def test_drafting_that_costs_more_than_it_brings_is_held_back(sessions: int, seed: int) -> None:
+    trial = DraftingTrial(DOUBT, seed)
+    run(trial, 0.8, sessions=sessions, windows=10, seed=seed)
+    assert run(trial, 0.8, sessions=sessions, windows=200, seed=seed) < 0.08
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_drafting_that_pays_is_interrupted_for_less_than_a_thirtieth_of_the_time(seed: int) -> None:
+    trial = DraftingTrial(DOUBT, seed)
+    run(trial, 1.5, windows=10, seed=seed)
+    assert run(trial, 1.5, windows=300, seed=seed) > 1 - 1 / 30
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_change_for_the_better_and_one_for_the_worse_are_found(seed: int) -> None:
+    trial = DraftingTrial(DOUBT, seed)
+    run(trial, 0.8, windows=100, seed=seed)
+    run(trial, 1.5, windows=150, seed=seed)
+    assert run(trial, 1.5, windows=50, seed=seed) > 0.9
+    run(trial, 0.8, windows=50, seed=seed)
+    assert run(trial, 0.8, windows=50, seed=seed) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_known_at_one_load_is_believed_at_the_next_until_it_is_measured(seed: int) -> None:
+    trial = DraftingTrial(DOUBT, seed)
+    run(trial, 0.7, sessions=4, windows=60, seed=seed)
+    assert run(trial, 0.7, sessions=8, windows=20, seed=seed) < 0.3
+    run(trial, 1.6, sessions=1, windows=60, seed=seed)
+    assert run(trial, 1.6, sessions=1, windows=60, seed=seed) > 0.9
+    assert run(trial, 0.7, sessions=8, windows=60, seed=seed) < 0.2
+
+
+def test_a_clear_promise_that_is_kept_is_never_put_to_the_test() -> None:
+    assert run(DraftingTrial(DOUBT), 2.0, windows=300, promise=2.0) == 1.0
+
+
+def test_the_first_rounds_of_a_window_do_not_count() -> None:
+    trial, other = DraftingTrial(DOUBT), DraftingTrial(DOUBT)
+    for place in range(20 * WINDOW):
+        trial.observe(1, 1, 0.02, PROMISE)
+        other.observe(1, 1, 5.0 if place % WINDOW < SETTLING else 0.02, PROMISE)
+        assert trial.drafting == other.drafting
+
+
+def test_without_doubt_nothing_is_tried() -> None:
+    assert run(DraftingTrial(0.0), 0.5, windows=50) == 1.0
