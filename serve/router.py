@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 from ray import serve as ray_serve
 from ray.serve import metrics as ray_metrics
@@ -70,23 +70,28 @@ class Service:
         return self._directory.verifiers > 0
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(self._admitted())
+            await self._directory.refresh()
+            self._keep_flushing()
+            verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
+            text = stack.enter_context(self._metrics.text(request.language, len(request.prompt)))
+            span = stack.enter_context(TextSpan(request))
+            stack.callback(lambda: text.replicas_lost(verifiers=verifier.losses, drafters=speculation.losses))
+            rounds = generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
+            async for progress in await stack.enter_async_context(contextlib.aclosing(rounds)):
+                text.round_committed(progress)
+                span.round_committed(progress)
+                yield progress
+
+    @contextlib.contextmanager
+    def _admitted(self) -> Iterator[None]:
+        """A place among the texts in progress. Raises ServiceOverloaded."""
         if self._in_progress >= self._settings.max_requests:
             raise ServiceOverloaded(f"{self._in_progress} texts are in progress already")
         self._in_progress += 1
         try:
-            await self._directory.refresh()
-            self._keep_flushing()
-            verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
-            rounds = generate(request, verifier, speculation, time_limit_s=self._settings.request_timeout_s)
-            with self._metrics.text(request.language, len(request.prompt)) as text, TextSpan(request) as span:
-                try:
-                    async with contextlib.aclosing(rounds):
-                        async for progress in rounds:
-                            text.round_committed(progress)
-                            span.round_committed(progress)
-                            yield progress
-                finally:
-                    text.replicas_lost(verifiers=verifier.losses, drafters=speculation.losses)
+            yield
         finally:
             self._in_progress -= 1
 
