@@ -46,16 +46,21 @@ def load_config(path: str | Path) -> PreTrainedConfig:
     """The configuration of the model at `path`, a local folder or a hub id. Raises ModelError."""
     from transformers import AutoConfig
 
+    import common.ngram_model  # noqa: F401  (makes its model type known)
+
     _require(path, ("config.json",), "config.json")
     return _loading(path, lambda: AutoConfig.from_pretrained(_name(path), trust_remote_code=False))
 
 
-def load_model(path: str | Path, *, dtype: str | torch.dtype = "float32", attention: str = "sdpa") -> PreTrainedModel:
+def load_model(
+    path: str | Path, *, dtype: str | torch.dtype = "float32", attention: str | None = None
+) -> PreTrainedModel:
     """The causal language model at `path` (a local folder or a hub id), on the CPU, in evaluation mode.
 
-    `attention` names a function registered with transformers' `AttentionInterface`. Raises ModelError, naming
-    `path`, if the folder or its configuration is missing, if its weights are not safetensors, or if they lack a
-    tensor that the configuration calls for (transformers alone would make one up at random).
+    `attention` names a function registered with transformers' `AttentionInterface`; None takes the best one that the
+    model supports. Raises ModelError, naming `path`, if the folder or its configuration is missing, if its weights are
+    not safetensors, or if they lack a tensor that the configuration calls for (transformers alone would make one up at
+    random).
     """
     from transformers import AutoModelForCausalLM
 

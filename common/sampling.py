@@ -7,7 +7,7 @@ a drafter, today or on a replay elsewhere, uses the same noise.
 
 What a request changes about the logits before that, bias and penalties, is in `penalties`.
 
-Shape suffixes: R rows (one per position to draw), S rows that are not greedy, V vocabulary.
+Shape suffixes: R rows (one per position to draw), S rows that are not greedy, V vocabulary, C tokens of it.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     sampled = [row for row, p in enumerate(params) if not p.greedy]
     if not sampled:
         return drawn_R
-    # Noise costs more than all else here: only rows that need it get some.
     device = logits_RV.device
     rows_S = torch.tensor(sampled, device=device)
     law_SV = log_law(logits_RV.index_select(0, rows_S), [params[row] for row in sampled])
+    # Noise costs more than all else here: only rows that need it get it, and of those only tokens that can be drawn.
+    tokens_C = (law_SV > _EXCLUDED).any(dim=0).nonzero().squeeze(1)
     seeds_S = torch.tensor([params[row].seed for row in sampled], device=device)
     positions_S = torch.tensor([positions[row] for row in sampled], device=device)
-    noise_SV = gumbel_noise(seeds_S, positions_S, logits_RV.shape[-1])
-    return drawn_R.index_copy(0, rows_S, (law_SV + noise_SV).argmax(dim=-1))
+    noise_SC = _gumbel_noise_of(tokens_C, seeds_S, positions_S)
+    drawn_S = tokens_C[(law_SV.index_select(1, tokens_C) + noise_SC).argmax(dim=-1)]
+    return drawn_R.index_copy(0, rows_S, drawn_S)
 
 
 def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -109,11 +111,15 @@ def gumbel_noise(seeds_R: Tensor, positions_R: Tensor, vocabulary: int) -> Tenso
     OOPSLA 2014), seeded per row by mixing seed and position, and counting over token ids. int64 arithmetic wraps,
     which is what the generator asks for.
     """
+    return _gumbel_noise_of(torch.arange(vocabulary, device=seeds_R.device), seeds_R, positions_R)
+
+
+def _gumbel_noise_of(tokens_C: Tensor, seeds_R: Tensor, positions_R: Tensor) -> Tensor:
+    """The noise [R, C] of these token ids only."""
     row_keys_R1 = _mix(_mix(seeds_R) + _GOLDEN * (positions_R + 1)).unsqueeze(-1)
-    counters_V = torch.arange(1, vocabulary + 1, device=seeds_R.device)
-    bits_RV = _shift_right(_mix(row_keys_R1 + _GOLDEN * counters_V), 11)  # the upper 53 bits
-    uniforms_RV = (bits_RV.double() + 0.5) * 2.0**-53
-    return -torch.log(-torch.log(uniforms_RV))
+    bits_RC = _shift_right(_mix(row_keys_R1 + _GOLDEN * (tokens_C + 1)), 11)  # the upper 53 bits
+    uniforms_RC = (bits_RC.double() + 0.5) * 2.0**-53
+    return -torch.log(-torch.log(uniforms_RC))
 
 
 def _mix(state: Tensor) -> Tensor:

@@ -10,8 +10,9 @@ import ray
 import torch
 from ray.serve import metrics as ray_metrics
 
+from common.engine.drafters import load_drafter, make_runner
+from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
-from common.engine.runner import ModelRunner
 from common.models import fingerprint, load_model, load_tokenizer
 from serve.settings import ReplicaSettings
 from serve.stream.replica import LeaseGrant, Replica
@@ -39,10 +40,10 @@ class ModelHost:
 
         def build() -> tuple[Engine, Replica]:
             torch.set_num_threads(settings.threads)
-            model = load_model(folder, dtype=settings.dtype)
+            model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
             if settings.num_gpus:
                 model.to("cuda")
-            runner = ModelRunner(model, kv_tokens=settings.kv_tokens)
+            runner = make_runner(model, kv_tokens=settings.kv_tokens)
             engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
             identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
             return engine, Replica(lambda: engine, name=name, fingerprint=identity, host=host, tls=context)

@@ -17,13 +17,18 @@ from transformers import PreTrainedModel
 
 from common.engine import reference
 from common.engine.decoding import Decoder
+from common.engine.drafters import DraftModel, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
-from common.engine.runner import ModelRunner
 from common.engine.sessions import Session
+from common.engine.trimming import trim_output
 from common.messages import Score, Verdict
+from common.ngram_model import NgramConfig, NgramModel
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, TokenIds
+from train.ngram import count_ngrams
+from train.packing import Document
+from train.shapes import NgramSettings
 
 T = TypeVar("T")
 TEMPERATURES = (0.0, 1.0)
@@ -93,10 +98,27 @@ class _Stale(Drafting):
         return super().take(session, msgspec.structs.replace(request, committed=stale), vocabulary)
 
 
+def _draft_model(kind: str, shape: str) -> DraftModel:
+    if kind == "ngram":
+        return _ngram_model()
+    drafting = tiny.model(shape, seed=99) if kind == "random" else tiny.perturbed(target(shape), 0.05)
+    if kind == "trimmed":
+        trim_output(drafting, torch.arange(2, tiny.VOCABULARY, 3))
+    return drafting
+
+
+def _ngram_model() -> NgramModel:
+    """Of the target's own greedy texts."""
+    prompts = [request.prompt for request in tiny.requests(6, temperature=0.0)]
+    texts = zip(prompts, plain("llama", 0.0, 6), strict=True)
+    config = NgramConfig(order=3, vocab_size=tiny.VOCABULARY, max_position_embeddings=256)
+    documents = [Document([*prompt, *output], loss_from=len(prompt)) for prompt, output in texts]
+    return count_ngrams(documents, NgramSettings(order=3), config)
+
+
 def _drafter(kind: str, shape: str) -> Engine:
     roles = {"adversarial": _Adversarial, "stale": _Stale}
-    drafting = tiny.model(shape, seed=99) if kind == "random" else tiny.perturbed(target(shape), 0.05)
-    return Engine(ModelRunner(drafting, kv_tokens=4096), roles.get(kind, Drafting)())
+    return Engine(make_runner(_draft_model(kind, shape), kv_tokens=4096), roles.get(kind, Drafting)())
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
@@ -112,6 +134,19 @@ def test_engine_without_drafter_equals_the_reference(shape: str, temperature: fl
 @pytest.mark.parametrize("batch", [1, 2, 8])
 @pytest.mark.parametrize("draft_length", [1, 2, 3, 4, 5, 6, 7, 8])
 def test_speculative_equals_plain(kind: str, temperature: float, batch: int, draft_length: int) -> None:
+    _speculative_equals_plain(kind, temperature, batch, draft_length)
+
+
+@pytest.mark.parametrize("kind", ["trimmed", "ngram"])
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+@pytest.mark.parametrize(("batch", "draft_length"), [(1, 1), (2, 4), (8, 7)])
+def test_speculative_equals_plain_with_drafters_of_other_kinds(
+    kind: str, temperature: float, batch: int, draft_length: int
+) -> None:
+    _speculative_equals_plain(kind, temperature, batch, draft_length)
+
+
+def _speculative_equals_plain(kind: str, temperature: float, batch: int, draft_length: int) -> None:
     engine, drafter = tiny.verifier(target()), _drafter(kind, "llama")
     decoder = Decoder(engine, drafter, draft_length=draft_length, concurrency=batch)
     generations = decoder.generate(_alternating(tiny.requests(4, temperature=temperature), demanding(4, temperature)))
@@ -179,6 +214,27 @@ def test_a_good_drafter_is_accepted_more_than_a_bad_one(temperature: float) -> N
         return sum(g.stats.output_tokens for g in generations) / sum(g.stats.rounds for g in generations)
 
     assert mean_acceptance_length("good") > 2.0 > mean_acceptance_length("random") >= 1.0
+    assert mean_acceptance_length("good") > mean_acceptance_length("trimmed") > mean_acceptance_length("random")
+    assert mean_acceptance_length("ngram") > mean_acceptance_length("random")
+
+
+@pytest.mark.parametrize("temperature", TEMPERATURES)
+def test_a_trimmed_drafter_drafts_as_if_all_other_tokens_were_forbidden(temperature: float) -> None:
+    """With every parameter, penalties and truncation included."""
+    kept = range(2, tiny.VOCABULARY, 3)
+    forbidding = tuple((token, -100.0) for token in range(tiny.VOCABULARY) if token not in kept)
+    for number, request in enumerate([*tiny.requests(4, temperature=temperature), *demanding(4, temperature)]):
+        allowed = tuple((token, bias) for token, bias in request.sampling.logit_bias if token in kept)
+        sampling = msgspec.structs.replace(request.sampling, logit_bias=(*allowed, *forbidding))
+        whole = msgspec.structs.replace(request, sampling=sampling)
+        drafts = []
+        for kind, asked in (("trimmed", request), ("good", whole)):
+            engine, log = _drafter(kind, "llama"), TokenLog(asked)
+            engine.handle(number, log.open(number, ""))
+            engine.handle(number, log.propose(number, len(request.prompt), 8))
+            drafts += [reply.tokens for _ in range(8) for _, reply in engine.step()]
+        assert drafts[0] == drafts[1]
+        assert set(drafts[0]) <= set(kept)
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)

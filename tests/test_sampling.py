@@ -83,6 +83,34 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
     assert together == alone
 
 
+@settings(deadline=None)
+@given(
+    params=st.lists(
+        st.builds(
+            SamplingParams,
+            temperature=st.sampled_from([0.0, 0.7, 1.5]),
+            top_k=st.sampled_from([0, 1, 5]),
+            top_p=st.sampled_from([0.3, 1.0]),
+            seed=st.integers(0, 99),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    excluded=st.sets(st.integers(0, VOCABULARY - 1), max_size=VOCABULARY - 1),
+    position=st.integers(0, 99),
+)
+def test_a_draw_is_the_highest_sum_of_law_and_noise_over_the_whole_vocabulary(
+    params: list[SamplingParams], excluded: set[int], position: int
+) -> None:
+    """Though noise is only computed for tokens that can be drawn."""
+    raw = logits(len(params), seed=position)
+    raw[:, list(excluded)] = float("-inf")
+    positions = range(position, position + len(params))
+    seeds = torch.tensor([p.seed for p in params])
+    sums = law(raw, params).log() + gumbel_noise(seeds, torch.tensor(list(positions)), VOCABULARY)
+    assert torch.equal(draw(raw, params, positions), sums.argmax(dim=-1))
+
+
 def test_draws_follow_the_law() -> None:
     """Chi-square over 20,000 positions with one seed: noise of neighbouring positions must be independent enough."""
     params = SamplingParams(temperature=0.8, top_k=12, top_p=0.9, seed=5)

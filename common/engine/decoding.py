@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from common.engine.cache import BLOCK_SIZE
+from common.engine.drafters import DraftModel, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
-from common.engine.runner import ModelRunner
 from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Reply, Verdict
 from common.rounds import TokenLog
@@ -136,7 +136,7 @@ class Decoder:
 
 def build_decoder(
     target: PreTrainedModel,
-    drafter: PreTrainedModel | None = None,
+    drafter: DraftModel | None = None,
     *,
     max_length: int,
     concurrency: int,
@@ -145,8 +145,8 @@ def build_decoder(
     """A decoder with memory for `concurrency` texts of `max_length` tokens; the models become the engines'."""
     kv_tokens = concurrency * (max_length + BLOCK_SIZE)
 
-    def engine(model: PreTrainedModel, role: Role) -> Engine:
-        return Engine(ModelRunner(model, kv_tokens=kv_tokens), role, prefill_chunk=2048)
+    def engine(model: DraftModel, role: Role) -> Engine:
+        return Engine(make_runner(model, kv_tokens=kv_tokens), role, prefill_chunk=2048)
 
     drafting = engine(drafter, Drafting()) if drafter is not None else None
     return Decoder(engine(target, Verification()), drafting, draft_length=draft_length, concurrency=concurrency)

@@ -16,7 +16,7 @@ import msgspec
 from torch import Tensor
 
 from common.engine.batch import Feed
-from common.engine.runner import ModelRunner
+from common.engine.runner import Runner
 from common.engine.sessions import Key, MemoryUse, Session, SessionTable
 from common.messages import Answer, Close, Failure, Open, Question, Reply, Request
 from common.types import StepCost
@@ -46,7 +46,7 @@ class Engine:
 
     def __init__(
         self,
-        runner: ModelRunner,
+        runner: Runner,
         role: Role,
         *,
         prefill_chunk: int = 512,

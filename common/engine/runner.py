@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,26 @@ from common.engine.batch import Feed, pack
 from common.engine.cache import BlockPool
 from common.engine.sequence import CachedSequence
 from common.engine.store import KVStore
+from common.engine.trimming import TrimmedOutput
+
+
+class Runner(Protocol):
+    """What an engine runs."""
+
+    vocabulary: int
+    """Ids that a text can hold, and columns of the logits."""
+    context_length: int
+    pool: BlockPool
+
+    def begin(self, max_length: int) -> CachedSequence:
+        """A sequence of at most `max_length` tokens; it has no memory yet."""
+
+    def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
+        """Run one step. Each feed's sequence has room for its tokens; afterwards they are cached.
+
+        Returns:
+            Per feed, the logits [wanted, V] of its last tokens.
+        """
 
 
 class ModelRunner:
@@ -20,7 +41,8 @@ class ModelRunner:
 
     Args:
         model: any Hugging Face causal LM whose attention goes through `AttentionInterface` (Llama, Qwen, Gemma,
-            Mistral …), on its device, in its dtype. Its attention implementation is switched to polydraft's.
+            Mistral …), on its device, in its dtype. Its attention implementation is switched to polydraft's. Its output
+            may be trimmed.
         kv_tokens: the memory budget, in tokens that can be cached at the same time.
     """
 
@@ -28,6 +50,7 @@ class ModelRunner:
         model.eval()
         model.set_attn_implementation(attention.NAME)
         self._model = model
+        self._output = model.get_output_embeddings()
         self.device: torch.device = model.device
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.context_length: int = model.config.get_text_config().max_position_embeddings
@@ -36,16 +59,12 @@ class ModelRunner:
         self._allocate()
 
     def begin(self, max_length: int) -> CachedSequence:
-        """A sequence of at most `max_length` tokens; it has no memory yet."""
+        """See `Runner.begin`."""
         return CachedSequence(self.pool, max_length, self.device)
 
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
-        """Run one step. Each feed's sequence has room for its tokens; afterwards they are cached.
-
-        Returns:
-            Per feed, the logits [wanted, V] of its last tokens.
-        """
+        """See `Runner.forward`."""
         batch = pack(feeds, self.device, max_keys=self.pool.capacity)
         logits = self._model(
             input_ids=batch.input_ids,
@@ -55,6 +74,8 @@ class ModelRunner:
             logits_to_keep=batch.logit_rows,
             step=attention.Step(batch, self._store),
         ).logits[0]
+        if isinstance(self._output, TrimmedOutput):
+            logits = self._output.spread(logits, self.vocabulary)
         for feed in feeds:
             feed.sequence.cached.extend(feed.tokens)
         return list(logits.split([feed.wanted for feed in feeds]))

@@ -14,7 +14,7 @@ from itertools import chain
 
 import msgspec
 
-from common.engine.runner import ModelRunner
+from common.engine.runner import Runner
 from common.engine.sequence import CachedSequence
 from common.messages import Open, Question
 from common.types import SamplingParams, StepCost
@@ -75,7 +75,7 @@ class SessionTable:
         ahead: how many tokens a session is going to run after its own.
     """
 
-    def __init__(self, runner: ModelRunner, ahead: Callable[[Session], int]) -> None:
+    def __init__(self, runner: Runner, ahead: Callable[[Session], int]) -> None:
         self._runner = runner
         self._ahead = ahead
         self._sessions: dict[Key, Session] = {}
