@@ -1,23 +1,17 @@
-import gzip
 import json
-import lzma
-import re
+from collections.abc import Iterator
 from pathlib import Path
 
-import datasets
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from train.cleaning import choose, clean, decontaminate, split
-from train.corpus import CorpusError, CorpusSettings, HubSource, Pair, load_corpus, read_pairs
+from train.corpus import CorpusReport, CorpusSettings, read_part, read_test, sample_part, write_corpus
+from train.pair import CorpusError, Pair
+from train.sources import HubSource
 
 PAIRS = [Pair("Guten Tag.", "Good day."), Pair("Ja.", "Yes.")]
 TSV = "".join(f"{pair.source}\t{pair.english}\n" for pair in PAIRS)
 ROWS = [{"translation": {"de": pair.source, "en": pair.english}} for pair in PAIRS]
-
-texts = st.text(alphabet="abcéß ", max_size=6)
-pair_lists = st.lists(st.builds(Pair, source=texts, english=texts), max_size=30)
 
 
 def write(path: Path, content: str | bytes) -> str:
@@ -25,69 +19,25 @@ def write(path: Path, content: str | bytes) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("a.tsv", TSV.encode()),
-        ("a.tsv.xz", lzma.compress(TSV.encode())),
-        ("a.tsv.gz", gzip.compress(TSV.encode())),
-        ("a.tsv", b"\xef\xbb\xbf" + TSV.replace("\n", "\r\n\r\n").encode()),
-        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS).encode()),
-        ("a.jsonl", "".join(json.dumps({"source": p.source, "english": p.english}) + "\n" for p in PAIRS).encode()),
-    ],
-)
-def test_the_same_pairs_are_read_from_every_format(tmp_path: Path, name: str, content: bytes) -> None:
-    assert read_pairs(write(tmp_path / name, content)) == PAIRS
+def make(folder: Path, settings: CorpusSettings, language: str = "de", data: str = "") -> CorpusReport:
+    folder.mkdir(exist_ok=True)
+    return write_corpus(settings, language, data, folder)
 
 
-def test_pairs_are_read_from_parquet(tmp_path: Path) -> None:
-    datasets.Dataset.from_list(ROWS).to_parquet(tmp_path / "a.parquet")
-    assert read_pairs(str(tmp_path / "a.parquet")) == PAIRS
-
-
-def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.tsv", "ein\u2028Satz\tone\x85sentence\n")
-    assert read_pairs(path) == [Pair("ein\u2028Satz", "one\x85sentence")]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.tsv", TSV + "no tab here\n", r"a\.tsv:3: expected source<TAB>english, found 1 field\(s\): 'no tab here'"),
-        ("a.tsv", TSV + "a\tb\tc\n", r"a\.tsv:3: expected source<TAB>english, found 3 field\(s\)"),
-        ("a.tsv", b"a\tb\n\xff\tb\n", r"a\.tsv:2: not UTF-8"),
-        ("a.tsv", " \n\n", r"a\.tsv: empty corpus"),
-        ("a.tsv.xz", b"not xz", r"a\.tsv\.xz: cannot be read"),
-        ("a.tsv.xz", lzma.compress(TSV.encode())[:-20], r"a\.tsv\.xz: cannot be read"),
-        ("a.jsonl", '{"source": "a", "english": "b"}\n{', r"a\.jsonl:2: not JSON"),
-        ("a.jsonl", '{"translation": {"de": "a"}}', r"a\.jsonl:1: expected .*found \{'translation'"),
-        ("a.jsonl", "3", r"a\.jsonl:1: expected .*found 3"),
-        ("a.jsonl", '{"source": "a", "english": 3}', r"a\.jsonl:1: expected two texts, found str and int"),
-        ("a.parquet", "no parquet", r"a\.parquet: cannot be read"),
-        ("a.csv", TSV, r"a\.csv: expected a \.tsv, \.jsonl or \.parquet file, found \.csv"),
-    ],
-)
-def test_a_malformed_file_is_an_error_that_names_the_place(
-    tmp_path: Path, name: str, content: str | bytes, message: str
-) -> None:
-    with pytest.raises(CorpusError, match=message):
-        read_pairs(write(tmp_path / name, content))
-
-
-@pytest.mark.parametrize("name", ["missing.tsv", "missing.tsv.xz", "missing.jsonl", "missing.parquet"])
-def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(CorpusError, match=rf"{re.escape(name)}: no such file"):
-        read_pairs(str(tmp_path / name))
-
-
-def test_a_dataset_in_the_schema_of_wmt_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+def test_a_dataset_in_the_schema_of_wmt_is_streamed(tmp_path: Path) -> None:
     folder = tmp_path / "wmt"
     folder.mkdir()
     write(folder / "train.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS))
-    source = HubSource(id="{data}/wmt", config=None, split="train[:1]")
-    corpus = load_corpus(CorpusSettings(train=(source,), valid_share=0, test_share=0), "de", str(tmp_path))
-    assert corpus.train == PAIRS[:1]
+    source = HubSource(id="{data}/wmt", config=None, max_rows=1)
+    make(tmp_path / "out", CorpusSettings(train=(source,), valid_share=0, test_share=0), data=str(tmp_path))
+    assert list(read_part(tmp_path / "out", "train")) == PAIRS[:1]
+
+
+def test_a_split_that_a_dataset_lacks_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", json.dumps(ROWS[0]))
+    source = HubSource(id=str(tmp_path), config=None, split="dev")
+    with pytest.raises(CorpusError, match="cannot be loaded: Bad split: dev"):
+        make(tmp_path / "out", CorpusSettings(train=(source,)))
 
 
 def test_sources_are_found_per_language_and_by_pattern(tmp_path: Path) -> None:
@@ -97,8 +47,10 @@ def test_sources_are_found_per_language_and_by_pattern(tmp_path: Path) -> None:
     settings = CorpusSettings(
         train=("{data}/{language}/o*.tsv", "{data}/{language}/two.tsv"), valid=("{data}/de/held.tsv",), test_share=0
     )
-    corpus = load_corpus(settings, "de", str(tmp_path))
-    assert (corpus.train, corpus.valid) == ([Pair("eins", "one"), Pair("zwei", "two")], [Pair("drei", "three")])
+    report = make(tmp_path / "out", settings, data=str(tmp_path))
+    assert list(read_part(tmp_path / "out", "train")) == [Pair("eins", "one"), Pair("zwei", "two")]
+    assert list(read_part(tmp_path / "out", "valid")) == [Pair("drei", "three")]
+    assert report.pairs == {"train": 2, "valid": 1, "test": 0}
 
 
 @pytest.mark.parametrize(
@@ -107,81 +59,81 @@ def test_sources_are_found_per_language_and_by_pattern(tmp_path: Path) -> None:
 )
 def test_a_source_that_names_nothing_is_an_error(tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(CorpusError, match=message):
-        load_corpus(CorpusSettings(train=(source,)), "de", str(tmp_path))
+        make(tmp_path / "out", CorpusSettings(train=(source,)), data=str(tmp_path))
 
 
 def test_too_few_pairs_are_an_error_that_names_the_language(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tsv", TSV)
     with pytest.raises(CorpusError, match="de: 2 training pairs are left, min_pairs is 3"):
-        load_corpus(CorpusSettings(train=(path,), valid_share=0, test_share=0, min_pairs=3), "de")
+        make(tmp_path / "out", CorpusSettings(train=(path,), valid_share=0, test_share=0, min_pairs=3))
+    assert not list((tmp_path / "out").iterdir())
 
 
-def test_cleaning_counts_what_it_drops() -> None:
-    raw = [
-        Pair(" Cafe\u0301 ", "coffee"),
-        Pair("Café", "coffee"),
-        Pair("Tee", " "),
-        Pair("OK", "OK"),
-        Pair("lang" * 10, "long"),
+def test_training_text_is_decontaminated_against_every_evaluation_set(tmp_path: Path) -> None:
+    lines = [("eins", "one"), ("zwei", "two"), ("drei", "three"), ("vier", "four"), ("fünf", "five"), ("sechs", "six")]
+    train = write(tmp_path / "train.tsv", "".join(f"{a}\t{b}\n" for a, b in lines))
+    test = write(tmp_path / "test.tsv", "Eins\tuno\n")
+    parallel = write(tmp_path / "parallel.tsv", "deux\ttwo\neins\tone\n")
+    questions = [
+        {"question_id": 1, "turns": ["Translate German to English:Drei"]},
+        {"question_id": 2, "turns": ["Text: x\nVier\n"], "reference": ["Five", ["SIX"]]},
     ]
-    kept, report = clean(raw, max_characters=20)
-    assert kept == [Pair("Café", "coffee")]
-    assert (report.read, report.kept) == (5, 1)
-    assert (report.empty, report.identical, report.over_long, report.duplicate) == (1, 1, 1, 1)
+    asked = write(tmp_path / "questions.jsonl", "\n".join(map(json.dumps, questions)))
+    settings = CorpusSettings(train=(train,), test=(test,), valid_share=0, decontaminate=(parallel, asked), min_pairs=0)
+    report = make(tmp_path / "out", settings)
+    assert list(read_part(tmp_path / "out", "train")) == []
+    assert report.contaminated == {"valid": 0, "test": 1, parallel: 1, asked: 4}
 
 
-@given(pair_lists)
-def test_cleaning_twice_changes_nothing_more(pairs: list[Pair]) -> None:
-    once, first = clean(pairs, 5)
-    twice, second = clean(once, 5)
-    assert twice == once
-    assert first.read == len(pairs) and second.kept == second.read == len(once)
+def test_a_question_that_is_none_is_named(tmp_path: Path) -> None:
+    asked = write(tmp_path / "questions.jsonl", '{"turns": ["a"]}\n{"turns": "b"}')
+    settings = CorpusSettings(train=(write(tmp_path / "train.tsv", TSV),), decontaminate=(asked,))
+    with pytest.raises(CorpusError, match=r"questions\.jsonl:2: not a question: Expected `array`"):
+        make(tmp_path / "out", settings)
 
 
-@given(pair_lists, st.floats(0, 0.5), st.floats(0, 0.5), st.integers(0, 3))
-def test_a_split_keeps_every_pair_once_and_goes_by_the_english_side(
-    pairs: list[Pair], valid: float, test: float, seed: int
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[CorpusSettings, Path, CorpusReport]]:
+    """A corpus with documents, duplicates and sentences that occur in several of them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = [
+        {"source": f"Satz {n % 700}", "english": f"Sentence {n % 600}", **({"document": f"d{n % 90}"} if n % 3 else {})}
+        for n in range(3000)
+    ]
+    path = write(folder / "all.jsonl", "\n".join(map(json.dumps, rows)))
+    settings = CorpusSettings(train=(path,), valid_share=0.05, test_share=0.05, max_pairs=400)
+    yield settings, folder, write_corpus(settings, "de", "", folder)
+
+
+def test_every_pair_that_was_read_is_accounted_for(corpus: tuple[CorpusSettings, Path, CorpusReport]) -> None:
+    settings, folder, report = corpus
+    assert report.pairs == {part: len(list(read_part(folder, part))) for part in report.pairs}
+    contaminated = sum(report.contaminated.values())
+    assert report.pairs["train"] == settings.max_pairs and report.left_out > 0 and contaminated > 0
+    assert report.cleaning["train"].read == 3000
+    assert report.cleaning["train"].kept == sum(report.pairs.values()) + contaminated + report.left_out
+
+
+def test_no_held_out_sentence_is_in_the_training_part(corpus: tuple[CorpusSettings, Path, CorpusReport]) -> None:
+    _, folder, _ = corpus
+    train, *held_out = (
+        {side for pair in read_part(folder, part) for side in (pair.source, pair.english)}
+        for part in ("train", "valid", "test")
+    )
+    assert all(held_out) and not any(train & part for part in held_out)
+
+
+def test_the_test_part_alone_is_that_of_the_whole_corpus(corpus: tuple[CorpusSettings, Path, CorpusReport]) -> None:
+    settings, folder, _ = corpus
+    assert read_test(settings, "de", "") == list(read_part(folder, "test"))
+
+
+def test_the_pairs_chosen_keep_their_order_and_grow_with_their_number(
+    tmp_path: Path, corpus: tuple[CorpusSettings, Path, CorpusReport]
 ) -> None:
-    parts = split(pairs, valid=valid, test=test, seed=seed)
-    groups = [parts.train, parts.valid, parts.test]
-    assert sorted(p for group in groups for p in map(tuple_of, group)) == sorted(map(tuple_of, pairs))
-    english = [{pair.english for pair in group} for group in groups]
-    assert not english[0] & english[1] and not english[0] & english[2] and not english[1] & english[2]
-
-
-def test_the_split_of_a_sentence_is_the_same_in_every_language_and_run() -> None:
-    english = [f"Sentence number {number}." for number in range(2000)]
-    german = split([Pair(f"de {text}", text) for text in english], valid=0.1, test=0.1, seed=1)
-    french = split([Pair(f"fr {text}", text) for text in reversed(english)], valid=0.1, test=0.1, seed=1)
-    assert {pair.english for pair in german.test} == {pair.english for pair in french.test}
-    assert 150 < len(german.valid) < 250 and 150 < len(german.test) < 250
-    assert german.test[0].english == "Sentence number 28."  # does not depend on Python's hash seed
-
-
-def test_shares_that_are_more_than_all_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"valid \(0\.6\) and test \(0\.6\)"):
-        split([], valid=0.6, test=0.6, seed=0)
-
-
-@given(pair_lists, pair_lists)
-def test_no_held_out_text_is_left_after_decontamination(train: list[Pair], held_out: list[Pair]) -> None:
-    kept = decontaminate(train, held_out)
-    known = {text for pair in held_out for text in (pair.source, pair.english)}
-    assert not any(pair.source in known or pair.english in known for pair in kept)
-    assert decontaminate(train, []) == train
-
-
-def test_case_and_spacing_do_not_hide_a_held_out_sentence() -> None:
-    assert decontaminate([Pair("a", "Good  DAY."), Pair("b", "bye")], [Pair("x", "good day.")]) == [Pair("b", "bye")]
-
-
-@given(pair_lists, st.integers(0, 40))
-def test_choosing_keeps_the_order_and_grows_with_the_count(pairs: list[Pair], count: int) -> None:
-    chosen = choose(pairs, count, seed=0)
-    assert len(chosen) == min(count, len(pairs))
-    rest = iter(pairs)
-    assert all(pair in rest for pair in chosen)
-
-
-def tuple_of(pair: Pair) -> tuple[str, str]:
-    return pair.source, pair.english
+    settings, folder, _ = corpus
+    make(tmp_path, msgspec.structs.replace(settings, max_pairs=500))
+    more = iter(read_part(tmp_path, "train"))
+    assert all(pair in more for pair in read_part(folder, "train"))
+    assert list(sample_part(tmp_path, "train", 400, settings.seed)) == list(read_part(folder, "train"))
+    assert list(sample_part(tmp_path, "train", 600, seed=1)) == list(read_part(tmp_path, "train"))

@@ -1,5 +1,8 @@
+import resource
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from train.packing import IGNORED, Document, PackedRows, pack
+from train.packing import IGNORED, Document, PackedRows, pack, pack_to
 
 ROW = 12
 documents = st.lists(
@@ -76,10 +79,83 @@ def test_packing_is_a_function_of_its_seed() -> None:
     assert (pack(found, 8, 1).input_ids != pack(found, 8, 2).input_ids).any()
 
 
+@given(documents.filter(lambda found: any(map(usable, found))), st.integers(1, 60))
+def test_packing_portion_by_portion_loses_nothing(found: list[Document], portion: int) -> None:
+    with TemporaryDirectory() as folder:
+        report = pack_to(Path(folder) / "rows", iter(found), ROW, seed=0, portion=portion)
+        packed = PackedRows.load(Path(folder) / "rows")
+        whole = pack(found, ROW, seed=0)
+        assert packed.report == report
+        for name in ("documents", "without_loss", "unmasked", "truncated", "tokens", "loss_tokens"):
+            assert getattr(report, name) == getattr(whole.report, name)
+        assert report.rows == len(packed.input_ids) and report.padding_share == pytest.approx(
+            1 - report.tokens / packed.input_ids.size
+        )
+        assert sorted(documents_of(packed)) == sorted(documents_of(whole))
+
+
+def documents_of(packed: PackedRows) -> list[tuple[list[int], list[int]]]:
+    return [
+        (packed.input_ids[row, span].tolist()[: len(found)], found)
+        for row in range(len(packed.input_ids))
+        for span in packed.document_spans(row)
+        for found in [packed.labels[row, span].tolist()]
+    ]
+
+
+def test_a_corpus_of_one_portion_is_packed_on_disk_as_in_memory(tmp_path: Path) -> None:
+    found = [Document([number, *range(number % 5 + 1)]) for number in range(50)]
+    pack_to(tmp_path / "rows", found, ROW, seed=3)
+    on_disk, in_memory = PackedRows.load(tmp_path / "rows"), pack(found, ROW, seed=3)
+    assert (on_disk.input_ids == in_memory.input_ids).all() and (on_disk.labels == in_memory.labels).all()
+
+
+def test_no_more_than_a_portion_is_held_in_memory(tmp_path: Path) -> None:
+    alive: set[int] = set()
+    most = 0
+
+    class Tracked(list[int]):
+        def __del__(self) -> None:
+            alive.discard(id(self))
+
+    def stream() -> Iterator[Document]:
+        nonlocal most
+        for _ in range(2000):
+            tokens = Tracked([1] * 10)
+            alive.add(id(tokens))
+            most = max(most, len(alive))
+            yield Document(tokens)
+
+    report = pack_to(tmp_path / "rows", stream(), 20, seed=0, portion=1000)
+    assert report.documents == 2000 and most <= 300
+
+
+def test_a_portion_without_any_loss_does_not_matter_while_another_has_one(tmp_path: Path) -> None:
+    found = [Document([1, 2, 3], loss_from=3), Document([4, 5])]
+    report = pack_to(tmp_path / "rows", found, ROW, seed=0, portion=1)
+    assert (report.documents, report.without_loss) == (1, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_learning_answers_only_is_refused_where_every_prompt_is_empty(tmp_path: Path, stream: bool) -> None:
+    def packed(found: list[Document]) -> object:
+        if stream:
+            return pack_to(tmp_path / "rows", found, ROW, 0, answers_only=True, portion=1)
+        return pack(found, ROW, 0, answers_only=True)
+
+    with pytest.raises(ValueError, match=r"every token has a loss in all 2 documents.*the prompts are empty"):
+        packed([Document([1, 2, 3]), Document([1, 2], loss_from=1)])
+    assert not list(tmp_path.iterdir())
+    packed([Document([1, 2, 3]), Document([1, 2, 3], loss_from=2)])
+
+
 @pytest.mark.parametrize("found", [[], [Document([5])], [Document([1, 2, 3], loss_from=3)]])
-def test_rows_without_any_loss_are_refused(found: list[Document]) -> None:
+def test_rows_without_any_loss_are_refused(tmp_path: Path, found: list[Document]) -> None:
     with pytest.raises(ValueError, match="no token has a loss"):
         pack(found, 8, seed=0)
+    with pytest.raises(ValueError, match="/rows: no token has a loss"):
+        pack_to(tmp_path / "rows", found, 8, seed=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_saved_rows_are_loaded_as_they_were_and_replace_older_ones(tmp_path: Path) -> None:
@@ -92,6 +168,51 @@ def test_saved_rows_are_loaded_as_they_were_and_replace_older_ones(tmp_path: Pat
     for name in ("input_ids", "position_ids", "labels", "loss_tokens"):
         assert (getattr(loaded, name) == getattr(packed, name)).all()
     assert [path.name for path in tmp_path.iterdir()] == ["rows"]
+
+
+def teacher(tokens: list[int], loss_from: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and weights that tell which token they are the law of."""
+    ids = np.array(tokens[loss_from:], np.int32)[:, None] * 10 + np.arange(size, dtype=np.int32)
+    return ids, (ids / 1000).astype(np.float16)
+
+
+@given(documents.filter(lambda found: any(map(usable, found))), st.integers(1, 3), st.integers(1, 60))
+def test_a_stored_teacher_lies_at_the_token_that_it_is_the_law_of(
+    found: list[Document], size: int, portion: int
+) -> None:
+    taught = [Document(d.tokens, d.loss_from, teacher(d.tokens, d.loss_from, size)) for d in found]
+    with TemporaryDirectory() as folder:
+        pack_to(Path(folder) / "rows", taught, ROW, seed=0, portion=portion)
+        packed = PackedRows.load(Path(folder) / "rows")
+        ids, weights = np.array(packed.teacher_ids), np.array(packed.teacher_weights)
+        assert ids.dtype == np.int32 and weights.dtype == np.float16
+        learned = packed.labels != IGNORED
+        expected = packed.labels[learned][:, None] * 10 + np.arange(size)
+        assert (ids[learned] == expected).all() and (weights[learned] == (expected / 1000).astype(np.float16)).all()
+        assert (weights[~learned] == 0).all()
+    assert pack(found, ROW, seed=0).teacher_ids is None
+
+
+def test_teachers_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    small, large, none = (Document([1, 2], 0, teacher([1, 2], 0, k) if k else None) for k in (1, 2, 0))
+    for other in (large, none):
+        with pytest.raises(ValueError, match="teachers of different K"):
+            pack([small, other], ROW, seed=0)
+        with pytest.raises(ValueError, match="teachers of different K"):
+            pack_to(tmp_path / "rows", [small, other], ROW, seed=0, portion=1)
+
+
+@pytest.mark.parametrize("limit", [0, 100, 1000])
+def test_rows_that_do_not_fit_on_the_disk_are_an_error_that_names_them(tmp_path: Path, limit: int) -> None:
+    rows = pack([Document([1] * 10)] * 100, ROW, seed=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        with pytest.raises(OSError, match=r"'.*/rows'$"):
+            rows.save(tmp_path / "rows")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_without_rows_is_named(tmp_path: Path) -> None:

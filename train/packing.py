@@ -6,125 +6,147 @@ Positions restart at every document. Hugging Face decoders read that off `positi
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-IGNORED = -100
-"""Label of a position that has no loss; torch's cross-entropy ignores it too."""
+from train.rows import IGNORED, PackedRows, PackingReport, RowWriter
 
-Rows = npt.NDArray[np.int32]
+__all__ = ["IGNORED", "Document", "PackedRows", "PackingReport", "pack", "pack_to"]
+
+PORTION = 1 << 20
+"""Tokens packed at a time when rows go to disk: some 100 MB of Python lists, and rows enough to fill well."""
+
+Teacher = tuple[npt.NDArray[np.int32], npt.NDArray[np.float16]]
 
 
 class Document(msgspec.Struct, frozen=True):
     tokens: list[int]
     loss_from: int = 0
     """The loss counts for the tokens from this index on; the first token is never predicted."""
+    teacher: Teacher | None = None
+    """Token ids and weights, each [tokens from `loss_from` on, K]: the teacher's sparse law of each of these tokens."""
 
 
-class PackingReport(msgspec.Struct, frozen=True, kw_only=True):
-    documents: int
-    """Packed ones."""
-    without_loss: int
-    """Dropped, because no token (within the row length) has a loss: they cost time and teach nothing."""
-    truncated: int
-    """Cut at the row length."""
-    rows: int
-    tokens: int
-    loss_tokens: int
-    padding_share: float
-    """Of all positions."""
+def pack(documents: Iterable[Document], row_length: int, seed: int, *, answers_only: bool = False) -> PackedRows:
+    """Pack `documents` into rows of `row_length` tokens in memory, best fit first, longest documents first.
 
-
-class PackedRows(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """Training rows, in memory or memory-mapped."""
-
-    input_ids: Rows
-    """[rows, row length] token ids; padding is token 0, which nothing attends to."""
-    position_ids: Rows
-    """[rows, row length] position within the document; the padding counts as one document."""
-    labels: Rows
-    """[rows, row length] the token that this position must be predicted as, or IGNORED. Not shifted: the
-    prediction for position t is made at position t - 1."""
-    loss_tokens: Rows
-    """[rows] positions with a loss; at least 1."""
-    report: PackingReport
-
-    def save(self, folder: Path) -> None:
-        """Write to `folder`, which appears complete or not at all; an earlier one is replaced."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        for name in ("input_ids", "position_ids", "labels", "loss_tokens"):
-            np.save(scratch / f"{name}.npy", getattr(self, name))
-        (scratch / "report.json").write_bytes(msgspec.json.encode(self.report))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(scratch, folder)
-
-    @classmethod
-    def load(cls, folder: Path) -> PackedRows:
-        """Memory-map the rows in `folder`. Raises ValueError naming it if they are not there."""
-        try:
-            report = msgspec.json.decode((folder / "report.json").read_bytes(), type=PackingReport)
-        except FileNotFoundError:
-            raise ValueError(f"{folder}: no packed rows") from None
-        names = ("input_ids", "position_ids", "labels", "loss_tokens")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        return cls(report=report, **arrays)
-
-
-def pack(documents: Iterable[Document], row_length: int, seed: int) -> PackedRows:
-    """Pack `documents` into rows of `row_length` tokens, best fit first, longest documents first.
-
-    Documents of equal length are taken in an order drawn from `seed`. Raises ValueError if no token has a loss.
+    Documents of equal length are taken in an order drawn from `seed`. Raises ValueError if no token has a loss,
+    if `answers_only` and yet every document has a loss on all of its tokens, or if the teachers differ in K.
     """
+    rows = _pack_portion(list(documents), row_length, np.random.default_rng((seed, 0)))
+    _check_masks(rows.report, row_length, answers_only, "")
+    return rows
+
+
+def pack_to(
+    folder: Path,
+    documents: Iterable[Document],
+    row_length: int,
+    seed: int,
+    *,
+    answers_only: bool = False,
+    portion: int = PORTION,
+) -> PackingReport:
+    """Pack `documents` into rows on disk, to be read with PackedRows.load; memory holds `portion` tokens at a time.
+
+    `folder` appears complete or not at all. Raises ValueError as `pack` does, naming it.
+    """
+    reports: list[PackingReport] = []
+    teacher_sizes: set[int | None] = set()
+    with RowWriter(folder) as writer:
+        for number, part in enumerate(_portions(documents, portion)):
+            rows = _pack_portion(part, row_length, np.random.default_rng((seed, number)))
+            reports.append(rows.report)
+            if rows.report.rows:
+                teacher_sizes.add(None if rows.teacher_ids is None else rows.teacher_ids.shape[-1])
+                _check_teachers(teacher_sizes)
+                writer.append(rows)
+        report = _total(reports, row_length)
+        _check_masks(report, row_length, answers_only, f"{folder}: ")
+        writer.finish(report)
+    return report
+
+
+def _portions(documents: Iterable[Document], portion: int) -> Iterator[list[Document]]:
+    held: list[Document] = []
+    tokens = 0
+    for document in documents:
+        held.append(document)
+        tokens += len(document.tokens)
+        if tokens >= portion:
+            yield held
+            held, tokens = [], 0
+    yield held
+
+
+def _pack_portion(documents: Sequence[Document], row_length: int, rng: np.random.Generator) -> PackedRows:
     if row_length < 2:
         raise ValueError(f"row_length is {row_length}, must be at least 2: the first token is never predicted")
-    kept, without_loss, truncated = _usable(documents, row_length)
-    if not kept:
-        raise ValueError(f"no token has a loss in any of the {without_loss} documents (row_length {row_length})")
-    rows = _best_fit([len(document.tokens) for document in kept], row_length, seed)
-    filled = _fill([[kept[index] for index in row] for row in rows], row_length)
-    tokens = sum(len(document.tokens) for document in kept)
-    input_ids, position_ids, labels = filled
-    loss_tokens = (labels != IGNORED).sum(axis=1, dtype=np.int32)
-    report = PackingReport(
+    kept, truncated = _usable(documents, row_length)
+    rows = _best_fit([len(document.tokens) for document in kept], row_length, rng)
+    arrays = _fill([[kept[index] for index in row] for row in rows], row_length)
+    report = _report(
         documents=len(kept),
-        without_loss=without_loss,
+        without_loss=len(documents) - len(kept),
+        unmasked=sum(document.loss_from <= 1 for document in kept),
         truncated=truncated,
         rows=len(rows),
-        tokens=tokens,
-        loss_tokens=int(loss_tokens.sum()),
-        padding_share=1 - tokens / input_ids.size,
+        tokens=sum(len(document.tokens) for document in kept),
+        loss_tokens=int(arrays["loss_tokens"].sum()),
+        row_length=row_length,
     )
     return PackedRows(
-        input_ids=input_ids, position_ids=position_ids, labels=labels, loss_tokens=loss_tokens, report=report
+        **arrays, **_fill_teachers([[kept[index] for index in row] for row in rows], row_length), report=report
     )
 
 
-def _usable(documents: Iterable[Document], row_length: int) -> tuple[list[Document], int, int]:
-    """The documents that can teach something, cut at the row length; counts of dropped and of cut ones."""
+def _report(*, rows: int, tokens: int, row_length: int, **counts: int) -> PackingReport:
+    return PackingReport(rows=rows, tokens=tokens, padding_share=1 - tokens / max(1, rows * row_length), **counts)
+
+
+def _total(reports: Sequence[PackingReport], row_length: int) -> PackingReport:
+    counts = [name for name in PackingReport.__struct_fields__ if name != "padding_share"]
+    return _report(**{name: sum(getattr(report, name) for report in reports) for name in counts}, row_length=row_length)
+
+
+def _check_masks(report: PackingReport, row_length: int, answers_only: bool, where: str) -> None:
+    if not report.documents:
+        found = f"{report.without_loss} documents (row_length {row_length})"
+        raise ValueError(f"{where}no token has a loss in any of the {found}")
+    if answers_only and report.unmasked == report.documents:
+        raise ValueError(
+            f"{where}every token has a loss in all {report.documents} documents, where only answers are to be "
+            "learned: the prompts are empty"
+        )
+
+
+def _check_teachers(sizes: set[int | None]) -> None:
+    if len(sizes) > 1:
+        raise ValueError(f"documents have teachers of different K (None: no teacher): {', '.join(map(str, sizes))}")
+
+
+def _usable(documents: Iterable[Document], row_length: int) -> tuple[list[Document], int]:
+    """The documents that can teach something, cut at the row length; and how many were cut."""
     kept: list[Document] = []
-    without_loss = truncated = 0
+    truncated = 0
     for document in documents:
         if max(1, document.loss_from) >= min(len(document.tokens), row_length):
-            without_loss += 1
             continue
         if len(document.tokens) > row_length:
             truncated += 1
-            document = Document(document.tokens[:row_length], document.loss_from)
+            document = Document(document.tokens[:row_length], document.loss_from, document.teacher)
         kept.append(document)
-    return kept, without_loss, truncated
+    return kept, truncated
 
 
-def _best_fit(lengths: list[int], row_length: int, seed: int) -> list[list[int]]:
+def _best_fit(lengths: list[int], row_length: int, rng: np.random.Generator) -> list[list[int]]:
     """Which documents share a row: each goes to the fullest row that has room for it (best-fit decreasing)."""
-    shuffled = np.random.default_rng(seed).permutation(len(lengths))
+    shuffled = rng.permutation(len(lengths))
     order = sorted(shuffled.tolist(), key=lengths.__getitem__, reverse=True)
     with_room: list[list[list[int]]] = [[] for _ in range(row_length + 1)]
     occupied = 0  # bit r is set when some row has exactly r free places, so that the best fit is one bit trick
@@ -146,7 +168,7 @@ def _best_fit(lengths: list[int], row_length: int, seed: int) -> list[list[int]]
     return rows
 
 
-def _fill(rows: list[list[Document]], row_length: int) -> tuple[Rows, Rows, Rows]:
+def _fill(rows: list[list[Document]], row_length: int) -> dict[str, Any]:
     input_ids = np.zeros((len(rows), row_length), np.int32)
     position_ids = np.zeros_like(input_ids)
     labels = np.full_like(input_ids, IGNORED)
@@ -160,4 +182,25 @@ def _fill(rows: list[list[Document]], row_length: int) -> tuple[Rows, Rows, Rows
             labels[number, start + first : end] = document.tokens[first:]
             start = end
         position_ids[number, start:] = places[: row_length - start]
-    return input_ids, position_ids, labels
+    loss_tokens = (labels != IGNORED).sum(axis=1, dtype=np.int32)
+    return {"input_ids": input_ids, "position_ids": position_ids, "labels": labels, "loss_tokens": loss_tokens}
+
+
+def _fill_teachers(rows: list[list[Document]], row_length: int) -> dict[str, Any]:
+    """Empty if no document has a teacher; its law of a document's first token, never predicted, is left out."""
+    sizes = {None if d.teacher is None else d.teacher[0].shape[-1] for row in rows for d in row}
+    _check_teachers(sizes)
+    size = next(iter(sizes), None)
+    if size is None:
+        return {}
+    ids = np.zeros((len(rows), row_length, size), np.int32)
+    weights = np.zeros(ids.shape, np.float16)
+    for number, row in enumerate(rows):
+        start = 0
+        for document in row:
+            assert document.teacher is not None
+            end, first = start + len(document.tokens), max(1, document.loss_from)
+            place, law = slice(start + first, end), slice(first - document.loss_from, end - start - document.loss_from)
+            ids[number, place], weights[number, place] = (part[law] for part in document.teacher)
+            start = end
+    return {"teacher_ids": ids, "teacher_weights": weights}

@@ -9,7 +9,9 @@ class CorpusError(ValueError):
     """Text that cannot be used; the message names the file and, where there is one, the line."""
 
 
-class Pair(msgspec.Struct, frozen=True):
+class Pair(msgspec.Struct, frozen=True, omit_defaults=True):
     source: str
     """In the language that a drafter is trained for."""
     english: str
+    document: str | None = None
+    """What the pair was taken from, where that is known; a document is never split over train, valid and test."""

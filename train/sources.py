@@ -1,16 +1,17 @@
-"""Reading parallel text as people have it: TSV, JSON lines, parquet, compressed or not, and datasets of the hub."""
+"""Reading text as people have it, row by row: TSV, JSON lines, parquet, compressed or not, and datasets of the hub."""
 
 from __future__ import annotations
 
 import io
-import json
 import lzma
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 import fsspec
+import msgspec
 from fsspec.utils import infer_compression
 
 from common.settings import Settings
@@ -18,67 +19,66 @@ from train.pair import CorpusError, Pair
 
 _UNREADABLE = (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError)
 
+Row = tuple[str, Any]
+"""Where it stands, for messages, and what it holds."""
+
 
 class HubSource(Settings, frozen=True, kw_only=True):
-    """A dataset of the hub, or a local folder of the same layout, in WMT's translation schema."""
+    """A dataset of the hub, or a local folder of the same layout, in WMT's translation schema; it is streamed."""
 
     id: str
     """For example ``wmt/wmt16``; may contain ``{language}`` and ``{data}``."""
     config: str | None = "{language}-en"
     """Configuration name; may contain ``{language}``. None: the dataset has only one."""
     split: str = "train"
-    """Split name, with ``datasets``' slice syntax: ``train[:200000]`` reads no more than that many rows."""
+    max_rows: int | None = None
+    """Read no more than the first so many rows."""
 
 
-def read_pairs(path: str) -> list[Pair]:
-    """Read every pair of a .tsv, .jsonl or .parquet file (path or fsspec URI), compressed or not.
+class _Question(msgspec.Struct, frozen=True):
+    turns: list[str]
+    reference: list[str | list[str]] = []
+
+
+Source = str | HubSource
+"""A path or URI, in which ``{language}`` and ``{data}`` are filled in and ``*`` matches any name, or a dataset."""
+
+
+def read_pairs(path: str) -> Iterator[Pair]:
+    """The pairs of a .tsv, .jsonl or .parquet file (path or fsspec URI), compressed or not.
 
     TSV lines are ``source<TAB>english``; JSON lines and parquet rows are ``{"translation": {"de": …, "en": …}}``
-    or ``{"source": …, "english": …}``. Blank lines are skipped. Raises CorpusError naming file and line.
+    or ``{"source": …, "english": …}``, and may name the ``document`` they are from. Blank lines are skipped.
+    Raises CorpusError naming file and line.
     """
-    kind = _kind(path)
-    try:
-        if kind == ".parquet":
-            rows = _load_dataset("parquet", data_files=path, split="train", streaming=True)
-            pairs = [_from_row(row, f"{path}: row {number}") for number, row in enumerate(rows, 1)]
-        else:
-            parse = _from_tsv if kind == ".tsv" else _from_json
-            pairs = [parse(line, f"{path}:{number}") for number, line in _lines(path)]
-    except FileNotFoundError:
-        raise CorpusError(f"{path}: no such file") from None
-    except CorpusError:
-        raise
-    except _UNREADABLE as error:
-        raise CorpusError(f"{path}: cannot be read: {error}") from error
-    if not pairs:
-        raise CorpusError(f"{path}: empty corpus")
-    return pairs
+    return (_pair(row, where) for where, row in _file_rows(path))
 
 
-def read_hub(source: HubSource, language: str, data: str = "") -> list[Pair]:
-    """Read a dataset of the hub. Raises CorpusError naming the dataset (and row)."""
-    name = _fill(source.id, language, data)
-    config = None if source.config is None else _fill(source.config, language, data)
-    try:
-        rows = _load_dataset(name, config, split=source.split)
-    except (OSError, ValueError) as error:
-        raise CorpusError(f"{name}: cannot be loaded: {error}") from error
-    pairs = [_from_row(row, f"{name}: row {number}") for number, row in enumerate(rows, 1)]
-    if not pairs:
-        raise CorpusError(f"{name}: empty corpus")
-    return pairs
+def read_sources(sources: Iterable[Source], language: str, data: str) -> Iterator[Pair]:
+    """The pairs of every source, in order; `data` fills ``{data}``. Raises CorpusError."""
+    return (_pair(row, where) for _, rows in _open(sources, language, data) for where, row in rows)
 
 
-def read_sources(sources: Iterable[str | HubSource], language: str, data: str) -> list[Pair]:
-    """Every pair of every source, in order; `data` fills ``{data}``. Raises CorpusError."""
-    pairs: list[Pair] = []
+def read_evaluation_sets(sources: Iterable[Source], language: str, data: str) -> Iterator[tuple[str, Iterator[str]]]:
+    """The name and the texts of every file or dataset: both sides of parallel text, or questions.
+
+    A question is a JSON line with ``"turns": […]``, as in Spec-Bench. It may frame the sentence it is about
+    (``Translate German to English:Nein!``), so each line of a turn is also a text, with and without what stands
+    before its first colon; so are the texts of ``reference``, where there is one. Raises CorpusError.
+    """
+    for name, rows in _open(sources, language, data):
+        yield name, (text for where, row in rows for text in _texts(row, where))
+
+
+def _open(sources: Iterable[Source], language: str, data: str) -> Iterator[tuple[str, Iterator[Row]]]:
     for source in sources:
         if isinstance(source, HubSource):
-            pairs += read_hub(source, language, data)
+            name = _fill(source.id, language, data)
+            config = None if source.config is None else _fill(source.config, language, data)
+            yield name, _hub_rows(name, config, source)
         else:
             for path in _expand(_fill(source, language, data)):
-                pairs += read_pairs(path)
-    return pairs
+                yield path, _file_rows(path)
 
 
 def _fill(template: str, language: str, data: str) -> str:
@@ -98,6 +98,35 @@ def _expand(pattern: str) -> list[str]:
     return found
 
 
+def _hub_rows(name: str, config: str | None, source: HubSource) -> Iterator[Row]:
+    number = 0
+    try:
+        rows = _load_dataset(name, config, split=source.split)
+        for number, row in enumerate(islice(rows, source.max_rows), 1):
+            yield f"{name}: row {number}", row
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{name}: cannot be loaded: {error}") from error
+    if not number:
+        raise CorpusError(f"{name}: empty corpus")
+
+
+def _file_rows(path: str) -> Iterator[Row]:
+    rows = {".tsv": _tsv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}[_kind(path)]
+    found = False
+    try:
+        for row in rows(path):
+            found = True
+            yield row
+    except FileNotFoundError:
+        raise CorpusError(f"{path}: no such file") from None
+    except CorpusError:
+        raise
+    except _UNREADABLE as error:
+        raise CorpusError(f"{path}: cannot be read: {error}") from error
+    if not found:
+        raise CorpusError(f"{path}: empty corpus")
+
+
 def _kind(path: str) -> str:
     name = PurePosixPath(path)
     kind = name.with_suffix("").suffix if infer_compression(path) else name.suffix
@@ -106,7 +135,29 @@ def _kind(path: str) -> str:
     return kind
 
 
-def _lines(path: str) -> Iterator[tuple[int, str]]:
+def _tsv_rows(path: str) -> Iterator[Row]:
+    for where, line in _lines(path):
+        fields = line.split("\t")
+        if len(fields) != 2:
+            raise CorpusError(f"{where}: expected source<TAB>english, found {len(fields)} field(s): {line[:80]!r}")
+        yield where, {"source": fields[0], "english": fields[1]}
+
+
+def _json_rows(path: str) -> Iterator[Row]:
+    for where, line in _lines(path):
+        try:
+            row = msgspec.json.decode(line)
+        except msgspec.DecodeError as error:
+            raise CorpusError(f"{where}: not JSON: {error}") from None
+        yield where, row
+
+
+def _parquet_rows(path: str) -> Iterator[Row]:
+    rows = _load_dataset("parquet", data_files=path, split="train")
+    return ((f"{path}: row {number}", row) for number, row in enumerate(rows, 1))
+
+
+def _lines(path: str) -> Iterator[tuple[str, str]]:
     # Read as bytes: only "\n" ends a line, while text files also break at characters that occur inside sentences.
     with fsspec.open(path, "rb", compression="infer") as file:
         for number, raw in enumerate(io.BufferedReader(file), 1):
@@ -115,26 +166,14 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 raise CorpusError(f"{path}:{number}: not UTF-8: {error}") from None
             if line.strip():
-                yield number, line.rstrip("\r\n")
+                yield f"{path}:{number}", line.rstrip("\r\n")
 
 
-def _from_tsv(line: str, where: str) -> Pair:
-    fields = line.split("\t")
-    if len(fields) != 2:
-        raise CorpusError(f"{where}: expected source<TAB>english, found {len(fields)} field(s): {line[:80]!r}")
-    return Pair(source=fields[0], english=fields[1])
-
-
-def _from_json(line: str, where: str) -> Pair:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise CorpusError(f"{where}: not JSON: {error}") from None
-    return _from_row(row, where)
-
-
-def _from_row(row: Any, where: str) -> Pair:
-    fields = row.get("translation", row) if isinstance(row, dict) else None
+def _pair(row: Any, where: str) -> Pair:
+    fields, document = row, None
+    if isinstance(row, dict):
+        fields = row.get("translation") or {name: value for name, value in row.items() if name != "document"}
+        document = row.get("document")
     english_name = "english" if isinstance(fields, dict) and "english" in fields else "en"
     if not isinstance(fields, dict) or len(fields) != 2 or english_name not in fields:
         raise CorpusError(
@@ -145,10 +184,26 @@ def _from_row(row: Any, where: str) -> Pair:
     (source,) = (text for name, text in fields.items() if name != english_name)
     if not isinstance(source, str) or not isinstance(english, str):
         raise CorpusError(f"{where}: expected two texts, found {type(source).__name__} and {type(english).__name__}")
-    return Pair(source=source, english=english)
+    if not isinstance(document, str | None):
+        raise CorpusError(f"{where}: expected the document's name, found {type(document).__name__}")
+    return Pair(source, english, document)
+
+
+def _texts(row: Any, where: str) -> list[str]:
+    if not isinstance(row, dict) or "turns" not in row:
+        pair = _pair(row, where)
+        return [pair.source, pair.english]
+    try:
+        question = msgspec.convert(row, _Question)
+    except msgspec.ValidationError as error:
+        raise CorpusError(f"{where}: not a question: {error}") from None
+    references = [text for found in question.reference for text in ([found] if isinstance(found, str) else found)]
+    lines = [line for turn in question.turns for line in turn.splitlines()]
+    framed = [line.partition(":")[2] for line in lines]
+    return [text for text in (*question.turns, *lines, *framed, *references) if text.strip()]
 
 
 def _load_dataset(*args: Any, **kwargs: Any) -> Iterable[Any]:
     import datasets  # here, because the import takes seconds and local text files do not need it
 
-    return datasets.load_dataset(*args, **kwargs)
+    return datasets.load_dataset(*args, streaming=True, **kwargs)

@@ -1,0 +1,35 @@
+"""Text that must not be trained on: every sentence that a drafter will be judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from train.hashing import text_hash, text_key
+from train.pair import Pair
+
+
+class HeldOut:
+    """Named sets of held-out text, known by their hashes; case and spacing do not count."""
+
+    def __init__(self) -> None:
+        self._set_of: dict[int, str] = {}
+        self.found: dict[str, int] = {}
+        """Pairs dropped by `unseen` so far, by set; a pair that is in several sets counts for the first."""
+
+    def add(self, name: str, texts: Iterable[str]) -> None:
+        self.found.setdefault(name, 0)
+        for text in texts:
+            self._set_of.setdefault(_hash(text), name)
+
+    def unseen(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
+        """The pairs of which neither side is held out."""
+        for pair in pairs:
+            name = self._set_of.get(_hash(pair.source)) or self._set_of.get(_hash(pair.english))
+            if name is None:
+                yield pair
+            else:
+                self.found[name] += 1
+
+
+def _hash(text: str) -> int:
+    return text_hash(text_key(text))
