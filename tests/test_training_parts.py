@@ -6,15 +6,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from train.job import LoopSettings, TrainingJob
-from train.loop import PackedLanguageModel, learning_rate, load_model
+from train.loop import learning_rate
 from train.packing import Document, pack
-from train.progress import ProgressLog, read_progress
+from train.progress import ProgressLog, StepFigures, read_progress
 from train.sampler import RowSampler
 
 SHAPE = {
@@ -66,29 +65,6 @@ def test_the_learning_rate_rises_then_falls_on_a_cosine_to_zero() -> None:
     assert learning_rate(0, msgspec.structs.replace(SETTINGS, warmup_share=0)) == 0.5
 
 
-def test_the_loss_of_packed_rows_is_the_sum_over_their_documents() -> None:
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(**SHAPE)).double()
-    documents = [Document([1, 2, 3, 4, 5], loss_from=3), Document([6, 7, 8]), Document([9, 10], loss_from=1)]
-    packed = pack(documents, 12, seed=0)
-    names = ("input_ids", "position_ids", "labels")
-    loss = PackedLanguageModel(model)(**{name: torch.from_numpy(getattr(packed, name)).long() for name in names})
-    expected = 0.0
-    for document in documents:
-        ids = torch.tensor([document.tokens])
-        first = max(1, document.loss_from)
-        log_p = model(input_ids=ids).logits[0, first - 1 : -1].log_softmax(-1)
-        expected -= log_p.gather(-1, ids[0, first:, None]).sum().item()
-    assert loss.item() == pytest.approx(expected, abs=1e-9)
-
-
-def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
-    folder = save(GraniteForCausalLM(GraniteConfig(**SHAPE, logits_scaling=8.0)), tmp_path / "granite")
-    with pytest.raises(ValueError, match="granite: its output layer is more than a projection"):
-        load_model(folder)
-    assert load_model(save(LlamaForCausalLM(LlamaConfig(**SHAPE)), tmp_path / "llama")).training
-
-
 @pytest.mark.parametrize(
     ("settings", "tokens", "workers", "message"),
     [
@@ -131,11 +107,11 @@ def test_the_log_is_cut_where_a_run_resumes_and_unfinished_lines_are_not_read(tm
     assert read_progress(output) is None
     log = ProgressLog(output, 10, 100, resumed_step=0)
     for step in (1, 2, 3):
-        log.write(step, 4.0, learning_rate=0.1, gradient_norm=1.0)
+        log.write(step, StepFigures(loss=4.0, learning_rate=0.1, gradient_norm=1.0))
     resumed = ProgressLog(output, 10, 100, resumed_step=2)
     newest = read_progress(output)
     assert newest is not None and (newest.step, newest.steps, newest.loss) == (2, 10, 4.0)
-    line = resumed.write(3, 5.0, learning_rate=0.1, gradient_norm=1.0)
+    line = resumed.write(3, StepFigures(loss=5.0, learning_rate=0.1, gradient_norm=1.0))
     with open(f"{output}.jsonl", "ab") as file:
         file.write(b'{"step": 4')
     assert read_progress(output) == line

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from common.settings import Settings
+from train.objectives.settings import ObjectiveSettings
 from train.packing import PackedRows
 
 
@@ -29,16 +32,30 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     """DeepSpeed ZeRO: 0 replicates everything, 1 shards the optimizer, 2 also gradients, 3 also weights."""
     micro_rows: int = 8
     """Most rows that a worker takes through the model at once."""
+    objective: ObjectiveSettings = ObjectiveSettings()
     checkpoint_every: int = 0
-    """Steps between checkpoints to resume from; 0: none."""
+    """Steps between checkpoints to resume from; 0: none, except when one of several workers is told to stop."""
+    validate_every: int = 0
+    """Steps between checkpoints that are judged by speculative decoding; the last is, too, and the best one becomes
+    the trained model. 0: none is judged, and the last weights are the model."""
     log_every: int = 10
     """Steps between lines of the progress log."""
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Told what TensorBoard is told; the user installs their packages."""
+    peak_tflops: float | None = None
+    """Floating-point operations that a worker's processor can do per second, in 10^12, at the precision trained in,
+    as its maker says: what the share that is used (MFU) is of. None: not stated, and no share told."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows_per_step", "micro_rows", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("checkpoint_every", "validate_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
+        if self.peak_tflops is not None and self.peak_tflops <= 0:
+            raise ValueError(f"peak_tflops is {self.peak_tflops}, must be greater than 0")
         if not 0 <= self.zero_stage <= 3:
             raise ValueError(f"zero_stage is {self.zero_stage}, must be 0, 1, 2 or 3")
         if self.learning_rate <= 0 or self.clip <= 0:
@@ -58,6 +75,18 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
         return rows, share // rows
 
 
+class Validation(msgspec.Struct, frozen=True, kw_only=True):
+    """How checkpoints are judged: by real speculative decoding of held-out prompts, at temperatures 0 and 1."""
+
+    target: str
+    """Folder of the model that verifies."""
+    prompts: str
+    """File of prompts, see `train.validation.write_prompts`."""
+    draft_length: int = 4
+    max_tokens: int = 64
+    concurrency: int = 32
+
+
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     """One model to train; the files are on storage that every machine of the cluster sees."""
 
@@ -70,22 +99,47 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     """Folder for the trained model; it appears complete or not at all. The log goes to ``<output>.jsonl``."""
     settings: LoopSettings
+    teacher: str | None = None
+    """Folder of the model whose law is learned, where the objective asks for one `online`."""
+    validation: Validation | None = None
+    """Needed where `validate_every` is set."""
 
     def check(self, workers: int) -> None:
         """Find what would stop the run, before it starts. Raises ValueError naming the file or setting."""
         self.settings.micro_batches(workers)
-        config_file = Path(self.init, "config.json")
-        try:
-            config = json.loads(config_file.read_text(encoding="utf8"))
-        except FileNotFoundError:
-            raise ValueError(f"{config_file}: no such file; `init` must be a Hugging Face model folder") from None
+        self._check_parts()
+        config = _read_config(self.init, "init")
         rows = PackedRows.load(Path(self.data))
         length = rows.input_ids.shape[1]
         if length != self.settings.row_length:
             raise ValueError(f"{self.data}: rows of {length} tokens, but row_length is {self.settings.row_length}")
+        if self.settings.objective.teacher == "stored" and rows.teacher_ids is None:
+            raise ValueError(f"{self.data}: objective.teacher is stored, but these rows hold no teacher's law")
         context = config.get("max_position_embeddings", length)
         if length > context:
             raise ValueError(f"{self.init}: context of {context} tokens is shorter than row_length {length}")
         largest, vocabulary = int(rows.input_ids.max()), config.get("vocab_size")
         if vocabulary is not None and largest >= vocabulary:
             raise ValueError(f"{self.data}: token id {largest}, but {self.init} has a vocabulary of {vocabulary}")
+
+    def _check_parts(self) -> None:
+        """What settings ask for beside the rows and the model."""
+        if self.settings.objective.teacher == "online" and self.teacher is None:
+            raise ValueError("objective.teacher is online, but the job has no teacher")
+        if self.settings.validate_every and self.validation is None:
+            raise ValueError(f"validate_every is {self.settings.validate_every}, but the job has no validation")
+        if self.validation is not None:
+            _read_config(self.validation.target, "validation.target")
+            if not Path(self.validation.prompts).is_file():
+                raise ValueError(f"{self.validation.prompts}: no such file of held-out prompts")
+        for package in self.settings.trackers:
+            if find_spec(package) is None:
+                raise ValueError(f"trackers: the package {package} is not installed")
+
+
+def _read_config(folder: str, field: str) -> dict[str, Any]:
+    config_file = Path(folder, "config.json")
+    try:
+        return dict(json.loads(config_file.read_text(encoding="utf8")))
+    except FileNotFoundError:
+        raise ValueError(f"{config_file}: no such file; `{field}` must be a Hugging Face model folder") from None

@@ -7,6 +7,7 @@ DeepSpeed's own (weights, optimizer) and a resumed run ends with the same weight
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,18 @@ import numpy.typing as npt
 import ray.train
 import torch
 from torch import Tensor, distributed, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from train import checkpoint
 from train.export import export
 from train.job import LoopSettings, TrainingJob
-from train.objective import cross_entropy
+from train.language_model import load_language_model
 from train.packing import PackedRows
-from train.progress import Progress, ProgressLog
+from train.preemption import Preempted, StopRequest
+from train.progress import StepFigures
 from train.sampler import RowSampler
+from train.watching.reporter import Reporter
+from train.watching.utilisation import flops_per_token, peak_memory_bytes
 
 
 class TrainingDiverged(ValueError):
@@ -35,42 +38,56 @@ class TrainingDiverged(ValueError):
 def train_loop(config: dict[str, Any]) -> None:
     """Train ``config["job"]`` (a TrainingJob as built-in types) on this worker.
 
-    Raises TrainingDiverged on every worker at the same step; ValueError if the model has another kind of output
-    layer than a plain projection.
+    Raises, on every worker at the same step, TrainingDiverged; Preempted, once the state is saved, if one was told to
+    stop; CheckpointError on the worker that cannot write; ValueError if a model cannot be trained.
     """
     job = msgspec.convert(config["job"], TrainingJob)
+    settings = job.settings
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     disable_progress_bar()
-    module = PackedLanguageModel(load_model(job.init))
-    engine = _engine(module, job.settings, workers)
-    first = checkpoint.resume(engine)
-    steps = _Steps(engine, job, rank, workers, first)
-    for done in range(first + 1, job.settings.steps + 1):
+    module = load_language_model(
+        job.init, settings.objective, steps=settings.steps, row_length=settings.row_length, teacher=job.teacher
+    )
+    flops = flops_per_token(module.model, settings.row_length)
+    engine, first = checkpoint.resume(
+        lambda universal: make_engine(module, settings, workers, universal=universal), settings.zero_stage
+    )
+    rows = PackedRows.load(Path(job.data))
+    reporter = Reporter(job, rows, flops, workers, first) if rank == 0 else None
+    run_steps(engine, job, Steps(engine, settings, rows, rank, workers), reporter, first)
+    if reporter is not None:
+        reporter.close()
+    if not settings.validate_every:
+        export(module.model, job, rank)
+
+
+def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | None, first: int) -> None:
+    """Take the steps after the `first`, with all that has to be told and saved between them.
+
+    Raises what `train_loop` raises.
+    """
+    settings = job.settings
+    stop = StopRequest(distributed.get_world_size())
+    for done in range(first + 1, settings.steps + 1):
         steps.take(done - 1)
-        last = done == job.settings.steps
-        save = not last and job.settings.checkpoint_every > 0 and done % job.settings.checkpoint_every == 0
-        if last or save or done % job.settings.log_every == 0:
-            steps.log(done)
-        if save:
-            checkpoint.report(engine, done)
-    export(module.model, job, rank)
+        last = done == settings.steps
+        judged = settings.validate_every > 0 and (last or done % settings.validate_every == 0)
+        told = last or done % settings.log_every == 0
+        stopped = not last and (stop.signalled() or (told and stop.preempted()))
+        saved = judged or stopped or (not last and _is_due(done, settings.checkpoint_every))
+        if told or saved:
+            figures = steps.figures(done)
+            if reporter is not None:
+                reporter.tell(done, figures)
+        if saved:
+            checkpoint.report(engine, job, done, judge=judged)
+        if stopped:
+            raise Preempted(f"told to stop after step {done}, which is saved; the same command goes on from there")
 
 
-class PackedLanguageModel(nn.Module):
-    """A causal language model that answers with its loss on packed rows."""
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: Tensor, position_ids: Tensor, labels: Tensor) -> Tensor:
-        """Sum of the losses over the labelled positions of [rows, row length] tokens; see PackedRows."""
-        decoder = self.model.get_decoder()
-        # Without a mask and a cache, the restarts in `position_ids` keep documents apart.
-        output = decoder(input_ids=input_ids, position_ids=position_ids, attention_mask=None, use_cache=False)
-        weight = self.model.get_output_embeddings().weight
-        return cross_entropy(output.last_hidden_state, weight, labels)[0]
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 def learning_rate(step: int, settings: LoopSettings) -> float:
@@ -82,18 +99,16 @@ def learning_rate(step: int, settings: LoopSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
-class _Steps:
-    """This worker's share of the optimizer steps, and what has to be logged about them."""
+class Steps:
+    """One worker's share of the optimizer steps, and what has to be told about them."""
 
-    def __init__(self, engine: Any, job: TrainingJob, rank: int, workers: int, resumed_step: int) -> None:
-        settings = job.settings
-        self._engine, self._settings, self._rank, self._workers = engine, settings, rank, workers
-        self._rows = PackedRows.load(Path(job.data))
-        self._sampler = RowSampler(len(self._rows.input_ids), settings.rows_per_step, settings.seed)
+    def __init__(self, engine: Any, settings: LoopSettings, rows: PackedRows, rank: int, workers: int) -> None:
+        self._engine, self._settings, self._rows = engine, settings, rows
+        self._rank, self._workers = rank, workers
+        self._sampler = RowSampler(len(rows.input_ids), settings.rows_per_step, settings.seed)
         self._micro_rows, self._accumulation = settings.micro_batches(workers)
-        self._unlogged: list[Tensor] = []
-        tokens = settings.rows_per_step * settings.row_length
-        self._log = ProgressLog(job.output, settings.steps, tokens, resumed_step) if rank == 0 else None
+        self._untold: list[Tensor] = []
+        self._waited_s = 0.0
 
     def take(self, step: int) -> None:
         """Do optimizer step `step` (from 0)."""
@@ -104,37 +119,52 @@ class _Steps:
         torch.manual_seed(int(seed[0]))
         for group in self._engine.optimizer.param_groups:
             group["lr"] = learning_rate(step, self._settings)
-        loss = torch.zeros((), device=self._engine.device)
+        means = torch.zeros(1 + len(self._engine.module.names), device=self._engine.device)
         for share in rows.reshape(self._accumulation, self._workers, self._micro_rows)[:, self._rank]:
-            part = self._engine(*self._batch(share)) / tokens
+            loss, sums = self._engine(**self._batch(share), step=step)
             # DeepSpeed averages over workers and micro-batches; the mean over the step's tokens needs their sum.
-            self._engine.backward(part * (self._workers * self._accumulation))
-            loss += part.detach()
+            self._engine.backward(loss * (self._workers * self._accumulation / tokens))
+            means += torch.stack([loss.detach(), *sums.values()]).to(means) / tokens
             norm = _plain_gradient_norm(self._engine)
             self._engine.step()
         if norm is None:
-            norm = torch.as_tensor(self._engine.get_global_grad_norm(), device=loss.device)
-        self._unlogged.append(torch.stack([loss, norm.to(loss) / self._workers]))
+            norm = torch.as_tensor(self._engine.get_global_grad_norm(), device=means.device)
+        self._untold.append(torch.cat([norm.to(means).reshape(1) / self._workers, means]))
 
-    def log(self, step: int) -> Progress | None:
-        """Log the steps since the last call; `step` are done. Raises TrainingDiverged, on every worker alike."""
-        sums = torch.stack(self._unlogged)
+    def figures(self, step: int) -> StepFigures:
+        """Of the steps since the last call; `step` are done. Raises TrainingDiverged, on every worker alike."""
+        sums = torch.stack(self._untold)
         distributed.all_reduce(sums)
-        for number, (loss, norm) in enumerate(sums.tolist(), step - len(sums) + 1):
+        for number, (norm, loss, *_) in enumerate(sums.tolist(), step - len(sums) + 1):
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise TrainingDiverged(f"step {number}: loss {loss}, gradient norm {norm}; try a lower learning_rate")
-        self._unlogged.clear()
-        if self._log is None:
-            return None
-        rate = learning_rate(step - 1, self._settings)
-        return self._log.write(step, float(sums[:, 0].mean()), learning_rate=rate, gradient_norm=float(sums[-1, 1]))
-
-    def _batch(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        data = (self._rows.input_ids, self._rows.position_ids, self._rows.labels)
-        input_ids, position_ids, labels = (
-            torch.from_numpy(array[rows].astype(np.int64)).to(self._engine.device) for array in data
+        loss, *terms = sums[:, 1:].mean(dim=0).tolist()
+        waited_s, self._waited_s = self._waited_s, 0.0
+        self._untold.clear()
+        return StepFigures(
+            loss=loss,
+            terms=dict(zip(self._engine.module.names, terms, strict=True)),
+            learning_rate=learning_rate(step - 1, self._settings),
+            gradient_norm=float(sums[-1, 0]),
+            waited_s=waited_s,
+            peak_memory_bytes=peak_memory_bytes(),
         )
-        return input_ids, position_ids, labels
+
+    def _batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
+        began = time.perf_counter()
+        batch: dict[str, Any] = {
+            name: self._tensor(getattr(self._rows, name)[rows].astype(np.int64))
+            for name in ("input_ids", "position_ids", "labels")
+        }
+        ids, weights = self._rows.teacher_ids, self._rows.teacher_weights
+        if self._settings.objective.teacher == "stored":
+            assert ids is not None and weights is not None, "TrainingJob.check lets no such rows through"
+            batch["stored"] = (self._tensor(ids[rows]), self._tensor(weights[rows]))
+        self._waited_s += time.perf_counter() - began
+        return batch
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array).to(self._engine.device)
 
 
 def _plain_gradient_norm(engine: Any) -> Tensor | None:
@@ -147,30 +177,8 @@ def _plain_gradient_norm(engine: Any) -> Tensor | None:
     return nn.utils.get_total_norm(p.grad for p in engine.module.parameters() if p.grad is not None)
 
 
-def load_model(folder: str) -> PreTrainedModel:
-    """The causal language model in `folder`, in float32, ready to train.
-
-    Raises ValueError naming the folder if its output layer is more than a projection.
-    """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa", use_safetensors=True, local_files_only=True
-    )
-    _check_output_layer(model.eval(), folder)
-    model.train()
-    return model
-
-
-@torch.no_grad()
-def _check_output_layer(model: PreTrainedModel, folder: str) -> None:
-    """The loss takes logits = states x weight; some families scale or cap them, and would train on a wrong loss."""
-    ids = torch.arange(2)[None]
-    states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    plain = states @ model.get_output_embeddings().weight.T
-    if not torch.allclose(plain, model(input_ids=ids, use_cache=False).logits, rtol=1e-3, atol=1e-4):
-        raise ValueError(f"{folder}: its output layer is more than a projection (bias, scaling or capping of logits)")
-
-
-def _engine(module: nn.Module, settings: LoopSettings, workers: int) -> Any:
+def make_engine(module: nn.Module, settings: LoopSettings, workers: int, *, universal: bool = False) -> Any:
+    """A DeepSpeed engine around `module`; `universal`: it reads checkpoints of another number of workers."""
     import deepspeed  # here, because at import it probes for a GPU, which the driver may lack
     from deepspeed.accelerator import get_accelerator
 
@@ -189,5 +197,6 @@ def _engine(module: nn.Module, settings: LoopSettings, workers: int) -> Any:
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": get_accelerator().device_name() != "cpu"},
         "steps_per_print": settings.steps + 1,
+        "checkpoint": {"load_universal": universal},
     }
     return deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]

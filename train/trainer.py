@@ -7,13 +7,13 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import msgspec
 import ray
 
 from train.job import LoopSettings, TrainingJob
 from train.progress import Progress, read_progress
+from train.run import Resources, run, worker_environment
 
 __all__ = [
     "LoopSettings",
@@ -34,8 +34,6 @@ ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(24 * 3600),
     # How often a controller asks its workers: a finished run holds its resources until then. Ray's own is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # One process less per run; the loop does not ask for preemption warnings, a lost worker is resumed anyway.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
 """Of Ray Train's controllers and workers, unless set by the user."""
 
@@ -49,18 +47,6 @@ class TrainingFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 Outcome = Progress | TrainingFailure
 """How a run ended: with the last line of its log, or not."""
-
-
-class Resources(msgspec.Struct, frozen=True, kw_only=True):
-    """What each training run gets."""
-
-    workers: int = 1
-    cpus_per_worker: int = 1
-    use_gpu: bool = False
-    storage: str
-    """Path or URI that every machine sees; checkpoints go to ``<storage>/<job name>``."""
-    max_failures: int = 1
-    """Worker failures survived by going back to the last checkpoint."""
 
 
 def fit(job: TrainingJob, resources: Resources) -> Progress:
@@ -91,10 +77,9 @@ def fit_all(
             for done in ray.wait(list(running), timeout=1.0)[0]:
                 outcomes |= _result(done, running.pop(done))
             _tell(jobs, seen, on_progress)
-    except KeyboardInterrupt:
+    finally:
         for task in running:
             ray.cancel(task, force=True)
-        raise
     return {language: outcomes[language] for language in jobs}
 
 
@@ -108,14 +93,19 @@ def _result(done: ray.ObjectRef, jobs: dict[str, TrainingJob]) -> dict[str, Outc
 
 def _start(jobs: dict[str, TrainingJob], resources: Resources) -> dict[ray.ObjectRef, dict[str, TrainingJob]]:
     """Ray tasks that together train all jobs, each with its own; they end with their jobs' outcomes."""
-    if resources.workers == 1 and not any(job.settings.checkpoint_every for job in jobs.values()):
+    if resources.workers == 1 and not any(
+        job.settings.checkpoint_every or job.settings.validate_every for job in jobs.values()
+    ):
         # Nothing to coordinate and nothing to go back to: the worker can do without the five processes that
         # Ray Train starts around it, which cost a small machine more than the training.
         # A process each: DeepSpeed keeps the process group of its first run for good.
         needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": int(resources.use_gpu)}
         alone = ray.remote(**needs, max_retries=0, max_calls=1)
         return {alone(_fit_alone).remote(lang, job, resources): {lang: job} for lang, job in jobs.items()}
-    environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
+    # A process less per run where a lone machine could only be taken away with all that would go on without it.
+    alone = len(ray.nodes()) == 1
+    defaults = {**ENVIRONMENT, "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0" if alone else "1"}
+    environment = {name: os.environ.get(name, value) for name, value in defaults.items()}
     # In a task, not here: it ends all its trainers when this process goes, and brings its own environment.
     together = ray.remote(num_cpus=0, max_retries=0, runtime_env={"env_vars": environment})
     return {together(_fit_together).remote(jobs, resources): jobs}
@@ -130,7 +120,7 @@ def _fit_alone(language: str, job: TrainingJob, resources: Resources) -> dict[st
         probe.bind(("127.0.0.1", 0))
         group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
     ranks = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
-    os.environ.update(_worker_environment(resources) | ranks | group)
+    os.environ.update(worker_environment(resources) | ranks | group)
     return {language: _outcome(job, msgspec.structs.replace(resources, workers=0))}
 
 
@@ -145,56 +135,13 @@ def _outcome(job: TrainingJob, resources: Resources) -> Outcome:
     import ray.train
 
     try:
-        return _fit(job, resources)
+        return run(job, resources)
     except ray.train.WorkerGroupError as error:
         message = str(next(iter(error.worker_failures.values())))
     except (ValueError, ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         message = str(error)
     logger.error("%s: training failed: %s", job.name, message)
     return TrainingFailure(name=job.name, message=message)
-
-
-def _fit(job: TrainingJob, resources: Resources) -> Progress:
-    import ray.train  # here: seconds of imports, in the one process that needs them
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    job.check(max(1, resources.workers))
-    per_worker = {"CPU": resources.cpus_per_worker, "GPU": int(resources.use_gpu)}
-    trainer = TorchTrainer(
-        _train,
-        train_loop_config={"job": msgspec.to_builtins(job)},
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=resources.workers, use_gpu=resources.use_gpu, resources_per_worker=per_worker
-        ),
-        run_config=ray.train.RunConfig(
-            name=job.name,
-            storage_path=resources.storage,
-            failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            worker_runtime_env={"env_vars": _worker_environment(resources)},
-        ),
-    )
-    trainer.fit()
-    progress = read_progress(job.output)
-    assert progress is not None, f"{job.name}: trained without a log"
-    return progress
-
-
-def _worker_environment(resources: Resources) -> dict[str, str]:
-    environment = {
-        "OMP_NUM_THREADS": str(resources.cpus_per_worker),
-        # DeepSpeed still calls torch's collectives by their old names, and each call warns.
-        "PYTHONWARNINGS": "ignore::FutureWarning:torch.distributed.c10d_logger",
-    }
-    return environment if resources.use_gpu else {**environment, "DS_ACCELERATOR": "cpu"}
-
-
-def _train(config: dict[str, Any]) -> None:
-    from train.loop import train_loop  # here: only the workers need transformers and DeepSpeed
-
-    train_loop(config)
 
 
 def _tell(

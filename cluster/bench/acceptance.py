@@ -11,12 +11,13 @@ from rich.progress import Progress
 from cluster.bench.report import report
 from cluster.run import Run
 from common.engine.decoding import build_decoder
+from common.engine.drafters import load_drafter
 from common.models import load_model, load_tokenizer
 from common.registry import Registry
-from train.corpus import load_corpus
+from train.corpus import read_test
 from train.documents import Prompter
 from train.evaluation.acceptance import Acceptance, measure_acceptance
-from train.pipeline import GENERIC
+from train.plan import GENERIC
 
 
 def main(run: Run, data: str, prompts: int | None) -> None:
@@ -46,11 +47,11 @@ def _measure(run: Run, language: str, drafter: Path, data: str, prompts: int | N
     recipe = run.config.train
     settings = msgspec.structs.replace(recipe.evaluate, prompts=prompts or recipe.evaluate.prompts)
     tokenizer = load_tokenizer(run.target)
-    pairs = load_corpus(recipe.corpus, language, data).test[: settings.prompts]
+    pairs = read_test(recipe.corpus, language, data)[: settings.prompts]
     questions = Prompter(tokenizer, recipe.prompt, language).prompts([pair.source for pair in pairs])
     decoder = build_decoder(
         load_model(run.target),
-        load_model(drafter),
+        load_drafter(drafter),
         max_length=max(map(len, questions)) + settings.max_tokens,
         concurrency=settings.concurrency,
         draft_length=settings.draft_length,

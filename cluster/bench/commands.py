@@ -73,6 +73,23 @@ def autoscale(languages: str, seconds: float, png: Path, **options: Any) -> None
     main(*_trained(**options), languages, seconds, png)
 
 
+@bench.command()
+@run_options
+@click.option("--pairs", default=5000, show_default=True, help="Sentence pairs trained on.")
+@click.option("--row-length", default=256, show_default=True, help="Tokens of a row.")
+@click.option("--blocks", default=6, show_default=True, help="Blocks measured with either loop, in turns.")
+@click.option("--steps", default=20, show_default=True, help="Optimizer steps of a block.")
+@click.option("--positions", default=4096, show_default=True, help="Of which the loss's memory is measured.")
+@click.option("--vocabulary", default=32_000, show_default=True, help="Token ids, for the loss's memory.")
+def training(**options: Any) -> None:
+    """Tokens per second of the training loop beside a plain PyTorch loop; padding; memory of the loss."""
+    from cluster.bench.training import main
+
+    names = ("data", "pairs", "row_length", "blocks", "steps", "positions", "vocabulary")
+    measured = {name: options.pop(name) for name in names}
+    main(run_of(**options), **measured)
+
+
 def _trained(data: str, **options: Any) -> tuple[Run, str]:
     """The run, the embedded default trained first if need be, and the folder of its sentences."""
     from cluster.quickstart import CONFIG, train_default

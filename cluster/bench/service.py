@@ -16,9 +16,7 @@ from cluster.deployment import deploy
 from cluster.run import Run, start_ray
 from common.languages import language_name
 from common.settings import SettingsError
-from train.cleaning import clean
-from train.corpus import load_corpus
-from train.sources import read_sources
+from train.corpus import read_test
 
 
 def choose_languages(config: Config, wanted: str) -> tuple[str, ...]:
@@ -78,12 +76,7 @@ def make_questions(
 
 
 def _test_sentences(run: Run, language: str, data: str) -> list[str]:
-    corpus = run.config.train.corpus
-    if corpus.test:
-        pairs, _ = clean(read_sources(corpus.test, language, data), corpus.max_characters)
-    else:
-        pairs = load_corpus(corpus, language, data).test
-    return [pair.source for pair in pairs]
+    return [pair.source for pair in read_test(run.config.train.corpus, language, data)]
 
 
 def _free_port() -> int:
