@@ -7,9 +7,12 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from common.models import ModelError, fingerprint, load_config, load_model, load_tokenizer, mismatch
+from train.pruning import keep_layers, spread_layers
 from train.recipe import ModelShape, TargetSettings
+from train.shapes import DrafterInit
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 
@@ -65,3 +68,49 @@ def save_initial_model(
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def save_initial_drafter(folder: Path, settings: DrafterInit, shape: ModelShape, target: str | Path, seed: int) -> None:
+    """The drafter of `shape` that training begins with, in float32, with the tokenizer of `target`.
+
+    Raises ModelError, naming both folders, if a checkpoint cannot draft for `target`, and ValueError, naming the
+    setting, if what it begins with has another shape.
+    """
+    tokenizer = load_tokenizer(target)
+    match settings.start:
+        case "random":
+            config = load_config(target).get_text_config()
+            sizes = {"vocab_size": config.vocab_size, "context_length": config.max_position_embeddings}
+            save_initial_model(folder, shape, tokenizer, **sizes, seed=seed)
+            return
+        case "checkpoint":
+            assert settings.checkpoint is not None
+            _check_fit(settings.checkpoint, target)
+            model = load_model(settings.checkpoint)
+        case "prune":
+            model = load_model(target)
+            layers = settings.layers or spread_layers(shape.num_layers, model.config.num_hidden_layers)
+            keep_layers(model, layers)
+    _check_shape(model, shape)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _check_fit(checkpoint: str, target: str | Path) -> None:
+    own, wanted = (fingerprint(load_tokenizer(path), load_config(path)) for path in (checkpoint, target))
+    problem = mismatch(wanted, own)
+    if problem is not None:
+        raise ModelError(f"checkpoint {checkpoint} cannot draft for target {target}: {problem}")
+
+
+def _check_shape(model: PreTrainedModel, shape: ModelShape) -> None:
+    config = model.config.get_text_config()
+    found = {
+        "hidden_size": config.hidden_size,
+        "num_layers": config.num_hidden_layers,
+        "num_heads": config.num_attention_heads,
+        "intermediate_size": config.intermediate_size,
+    }
+    for name, value in found.items():
+        if value != getattr(shape, name):
+            raise ValueError(f"drafter.{name} is {getattr(shape, name)}, but what it begins with has {value}")
