@@ -25,29 +25,6 @@ def polydraft() -> None:
 
 @polydraft.command()
 @run_options
-def train(config_name: str, data: str, **options: Any) -> None:
-    """Train and publish a drafter for every language of a configuration; what is done is not done again."""
-    from cluster.run import start_ray
-    from train.pipeline import Pipeline
-
-    run = run_of(config_name, **options)
-    run.check()
-    start_ray()
-    pipeline = Pipeline(
-        run.config.train,
-        list(run.config.languages),
-        run=run.folder,
-        data=data,
-        target=run.given_target,
-        registry=run.registry,
-    )
-    published = pipeline.run()
-    for language, manifest in published.items():
-        click.echo(f"{language} {manifest.version} {manifest.metrics}")
-
-
-@polydraft.command()
-@run_options
 @click.option("--language", "languages", multiple=True, help="Only add or replace this language's drafter.")
 def serve(config_name: str, data: str, languages: tuple[str, ...], **options: Any) -> None:
     """Serve a trained configuration and stay up; with --language, change a server that is up (RAY_ADDRESS)."""
@@ -91,9 +68,11 @@ def main() -> None:
     from cluster.bench.commands import bench
     from cluster.drafters import drafters
     from cluster.keys import keys
+    from cluster.show_mask import show_mask
+    from cluster.train_command import train
 
-    for group in (bench, drafters, keys):
-        polydraft.add_command(group)
+    for command in (bench, drafters, keys, show_mask, train):
+        polydraft.add_command(command)
     try:
         polydraft(standalone_mode=False)
     except click.ClickException as error:

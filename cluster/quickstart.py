@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from cluster.deployment import deploy, usable_drafters
 from cluster.run import Run, make_run, start_ray
 from common.languages import language_name
 from common.settings import SettingsError
+from train.corpus import read_part
 from train.pair import Pair
 from train.phrasebook import pairs
 from train.pipeline import Pipeline
-from train.stages import Stage
-from train.tasks import read_part
 
 CONFIG = "quickstart"
 PAIRS = 21_500
@@ -52,8 +52,7 @@ def train_default(run: Run) -> str:
     text = run.folder / "phrasebook"
     write_phrasebook(text, run.config.languages)
     start_ray()
-    recipe, languages = run.config.train, list(run.config.languages)
-    Pipeline(recipe, languages, run=run.folder, data=str(text), target=None, registry=run.registry).run()
+    Pipeline(run.plan(str(text)).steps, run.folder).run()
     return str(text)
 
 
@@ -77,8 +76,8 @@ def _ask(run: Run, language: str) -> Comparison:
 
 def _question(run: Run, language: str) -> Pair:
     """The longest English among the first held-out sentences: the more rounds, the less the clock's noise counts."""
-    corpus = Stage(name="", folder=run.folder / language / "corpus", key="")
-    return max(read_part(corpus, "test")[:100], key=lambda pair: len(pair.english))
+    questions = islice(read_part(run.folder / language / "corpus", "test"), 100)
+    return max(questions, key=lambda pair: len(pair.english))
 
 
 def _show(answers: dict[str, Comparison]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import ray
@@ -11,6 +12,9 @@ import ray
 from cluster.config import Config
 from common.models import ModelError, load_config, load_tokenizer
 from common.settings import SettingsError
+
+if TYPE_CHECKING:
+    from train.plan import Plan
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +37,20 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         if self.given_target is not None:
             load_tokenizer(self.given_target)
             load_config(self.given_target)
+
+    def plan(self, data: str, *, force: bool = False) -> Plan:
+        """What training does; `data` fills {data} in the corpus sources, `force` publishes whatever the gate says."""
+        from train.plan import Plan  # here: seconds of imports, which serving does not need
+
+        return Plan(
+            self.config.train,
+            self.config.languages,
+            run=self.folder,
+            data=data,
+            target=self.given_target,
+            registry=self.registry,
+            force=force,
+        )
 
     def check_trained(self) -> None:
         """Raises ModelError if there is no target yet."""

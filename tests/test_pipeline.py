@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
+import killed_run
 import msgspec
 import pytest
+import ray
+from tiny_recipe import tiny_recipe, write_text
+from tiny_target import save_target
 
-from cluster.config import load_config
 from common.registry import Registry
 from train.pipeline import Pipeline, PipelineError
-from train.recipe import Recipe
+from train.plan import Plan
+from train.recipe import PublishSettings, Recipe
+from train.results import as_builtins, results, table
 from train.stages import stage
 
-
-def tiny_recipe() -> Recipe:
-    """The quickstart's, made small."""
-    replace = msgspec.structs.replace
-    recipe = load_config("quickstart").train
-    assert recipe.target is not None
-    shape = replace(recipe.drafter, hidden_size=16, num_heads=2, intermediate_size=32)
-    loop = replace(recipe.pretrain, steps=3, rows_per_step=4, row_length=64, micro_rows=2)
-    return replace(
-        recipe,
-        corpus=replace(recipe.corpus, min_pairs=10, valid_share=0.1, test_share=0.2),
-        target=replace(recipe.target, shape=shape, vocab_size=400, loop=replace(loop, zero_stage=1)),
-        drafter=shape,
-        pretrain=loop,
-        distill=replace(recipe.distill, prompts=5, concurrency=4, max_tokens=6),
-        finetune=loop,
-        evaluate=replace(recipe.evaluate, prompts=3, max_tokens=6),
-        generic=True,
-    )
-
-
-def write_text(folder: Path, language: str, source: str) -> None:
-    lines = "".join(f"{source.format(number)}\tNumber {number} is here.\n" for number in range(60))
-    (folder / f"{language}.tsv").write_text(lines, encoding="utf8")
+REPLACE = msgspec.structs.replace
 
 
 def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster: None, tmp_path: Path) -> None:
@@ -45,31 +31,85 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
     registry = str(tmp_path / "registry")
 
     def run(recipe: Recipe) -> Pipeline:
-        return Pipeline(recipe, ["de", "fr"], run=tmp_path / "run", data=str(tmp_path), target=None, registry=registry)
+        plan = Plan(recipe, ["de", "fr"], run=tmp_path / "run", data=str(tmp_path), target=None, registry=registry)
+        return Pipeline(plan.steps, tmp_path / "run")
 
+    recipe = REPLACE(tiny_recipe(), generic=True)
     with pytest.raises(PipelineError, match=r"fr: corpus: .*fr\.tsv:1"):
-        run(tiny_recipe()).run()
+        run(recipe).run()
     assert Registry(registry).current("de") is None, "the target is made from all languages: nothing else was begun"
 
     write_text(tmp_path, "fr", "Le numéro {} est ici.")
-    published = run(tiny_recipe()).run()
+    published = run(recipe).run()
     assert set(published) == {"de", "fr"} and published["de"].version == "v0001"
-    assert {"de/mean_acceptance_length/T=0", "generic/mean_acceptance_length/T=1"} <= published["de"].metrics.keys()
+    assert {"mean_acceptance_length/T=0", "acceptance_rate/T=1", "speedup/T=1"} <= published["de"].metrics.keys()
     models = sorted((tmp_path / "run").glob("*/*/model/model.safetensors"))
     assert len(models) == 5  # pretrain and finetune of two languages, and the generic drafter
     written = {path: path.stat().st_mtime_ns for path in models}
 
-    assert run(tiny_recipe()).run() == published, "nothing is done twice"
+    again = run(recipe)
+    assert again.run() == published, "nothing is done twice"
     assert {path: path.stat().st_mtime_ns for path in models} == written
+    figures = as_builtins(results(again.steps.values()))
+    assert figures.keys() == {"de", "fr"} and figures["de"].keys() == {"finetune", "generic"}
+    assert figures["de"]["finetune"] == published["de"].metrics
+    assert table(results(again.steps.values())).row_count == 4
 
-    longer = msgspec.structs.replace(tiny_recipe().evaluate, prompts=4)
-    again = run(msgspec.structs.replace(tiny_recipe(), evaluate=longer)).run()
-    assert again["de"].version == "v0002", "what depends on the change is done anew"
+    longer = REPLACE(recipe, evaluate=REPLACE(recipe.evaluate, prompts=4))
+    assert run(longer).run()["de"].version == "v0002", "what depends on the change is done anew"
     assert {path: path.stat().st_mtime_ns for path in models} == written, "and nothing else"
+
+    (tmp_path / "run" / "fr" / "finetune" / "rows" / "labels.npy").unlink()
+    strict = REPLACE(longer, publish=PublishSettings(require_speedup=1e9))
+    refused = run(strict)
+    refused.forget([name for name in refused.since("publish") if name.startswith("de/")])
+    refused.forget(name for name in refused.since("evaluate") if name.startswith("fr/"))
+    (tmp_path / "run" / "fr" / "finetune" / "stage.json").unlink()
+    with pytest.raises(PipelineError) as failed:
+        refused.run()
+    assert "de: publish: finetune: speed over plain decoding is" in str(failed.value)
+    assert "fr: finetune: " in str(failed.value) and "labels.npy" in str(failed.value)
+    assert set(refused.failures) == {"de/publish/finetune", "fr/finetune"}, "what needs a failed step is not begun"
+    assert [manifest.version for manifest in Registry(registry).versions("de")] == ["v0001", "v0002"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_killed_in_every_stage_ends_with_the_same_weights(ray_cluster: None, tmp_path: Path) -> None:
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for folder in (undisturbed, disturbed):
+        folder.mkdir()
+        save_target(folder / "target")
+        write_text(folder, "de", "Die Nummer {} ist hier.")
+    Pipeline(killed_run.plan(undisturbed).steps, undisturbed / "run").run()
+    kills = (
+        ("begin", "de/corpus"),
+        ("train", "de/pretrain"),
+        ("update", "de/distill"),
+        ("train", "de/finetune"),
+        ("update", "de/evaluate/finetune"),
+        ("begin", "de/publish/finetune"),
+    )
+    for kill in kills:
+        assert _run_until(disturbed, *kill) == -signal.SIGKILL, kill
+    assert Registry(disturbed / "registry").current("de") is None, "nothing is published by halves"
+    published = Pipeline(killed_run.plan(disturbed).steps, disturbed / "run").run()
+    assert published["de"].version == "v0001"
+    for model in ("de/pretrain", "de/finetune"):
+        path = Path("run", model, "model", "model.safetensors")
+        assert (undisturbed / path).read_bytes() == (disturbed / path).read_bytes(), model
+
+
+def _run_until(folder: Path, event: str, stage: str) -> int:
+    here = Path(__file__).parent
+    address = ray.get_runtime_context().gcs_address
+    environment = {**os.environ, "PYTHONPATH": f"{here}{os.pathsep}{here.parent}", "RAY_ADDRESS": address}
+    command = [sys.executable, str(here / "killed_run.py"), str(folder), event, stage]
+    return subprocess.run(command, env=environment, timeout=120, check=False).returncode
 
 
 def test_a_stage_is_done_for_its_inputs_only(tmp_path: Path) -> None:
-    first = stage(tmp_path, "de/corpus", tiny_recipe().corpus, "de")
+    first = stage(tmp_path, "de/corpus", corpus=tiny_recipe().corpus, language="de")
     assert not first.done
     first.begin()
     (first.folder / "half").touch()
@@ -77,8 +117,8 @@ def test_a_stage_is_done_for_its_inputs_only(tmp_path: Path) -> None:
     assert (first.folder / "half").exists(), "what the same inputs left unfinished is kept, to be resumed"
     first.finish(pairs=3)
     assert first.done and first.facts() == {"pairs": 3}
-    other = stage(tmp_path, "de/corpus", tiny_recipe().corpus, "fr")
+    other = stage(tmp_path, "de/corpus", corpus=tiny_recipe().corpus, language="fr")
     assert not other.done
     other.begin()
     assert not (first.folder / "half").exists(), "what other inputs left behind is cleared"
-    assert stage(tmp_path, "x", first).key != stage(tmp_path, "x", other).key
+    assert stage(tmp_path, "x", corpus=first).key != stage(tmp_path, "x", corpus=other).key

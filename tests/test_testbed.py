@@ -11,8 +11,8 @@ import torch
 from common.engine.decoding import build_decoder
 from common.models import load_model, load_tokenizer
 from common.types import GenerationRequest, SamplingParams
-from train.corpus import read_pairs
 from train.documents import Prompter
+from train.sources import read_pairs
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 TARGET = SHARED / "testbed" / "target"
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not TARGET.exists(), reason="no testbed target b
 @pytest.mark.parametrize("language", ["de", "ja", "ru"])
 def test_speculative_text_equals_transformers_generate(language: str) -> None:
     tokenizer = load_tokenizer(TARGET)
-    pairs = read_pairs(str(SHARED / "data" / language / "test.tsv"))[:6]
+    pairs = list(read_pairs(str(SHARED / "data" / language / "test.tsv")))[:6]
     prompter = Prompter(tokenizer, "Translate {language} to English:{source}\n", language)
     requests = [
         GenerationRequest(

@@ -1,109 +1,133 @@
-"""Carrying out one stage for all languages at the same time, on Ray; what failed is remembered, not raised."""
+"""Carrying out one step on Ray: its work as a task, and the training that may follow."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import ray
 
 from train.display import Display
-from train.job import LoopSettings, TrainingJob
+from train.job import TrainingJob, Validation
 from train.progress import Progress
-from train.recipe import WorkerSettings
+from train.run import Resources
 from train.stages import Stage
-from train.tasks import Steps
-from train.trainer import Resources, TrainingFailure, fit_all
+from train.step import Step, Training
+from train.tasks import VALIDATION, Steps
+from train.trainer import TrainingFailure, fit_all
+
+T = TypeVar("T")
+
+
+class StepFailure(RuntimeError):
+    """A step that did not end well; the message says why."""
 
 
 class Executor:
-    """Stages are given by language; one that is done, or whose language has failed before, is skipped."""
+    """Ray queues what its resources do not allow at the moment, so everything that can be begun is."""
 
-    def __init__(self, storage: Path, display: Display) -> None:
-        """`storage` is for Ray Train's checkpoints; every machine sees it."""
-        self._storage = storage
+    def __init__(self, checkpoints: Path, display: Display) -> None:
+        """`checkpoints` is Ray Train's folder; every machine sees it."""
+        self._checkpoints = checkpoints
         self._display = display
-        self.failures: dict[str, str] = {}
-        """Why, by language."""
+        self._ended = threading.Event()
 
-    def run(
-        self,
-        title: str,
-        stages: dict[str, Stage],
-        work: Callable[..., Steps],
-        arguments: Callable[[str], tuple[Any, ...]],
-    ) -> None:
-        """Run `work(stage, *arguments(language))` as one Ray task per stage."""
-        pending = self._pending(stages)
-        if not pending:
-            return
-        task = ray.remote(num_cpus=1, num_returns="streaming", max_retries=0)(_steps)
-        with self._display.stage(title, list(pending)) as bars:
-            running = {task.remote(work, s, arguments(lang)): lang for lang, s in pending.items()}
-            while running:
-                [ready], _ = ray.wait(list(running), num_returns=1)
-                try:
-                    done, total = ray.get(next(ready))
-                    bars.update(running[ready], done, total)
-                except StopIteration:
-                    del running[ready]
-                except ray.exceptions.RayTaskError as error:
-                    self._fail(running.pop(ready), title, str(error.cause))
-                except ray.exceptions.RayError as error:
-                    self._fail(running.pop(ready), title, str(error))
-
-    def train(
-        self,
-        title: str,
-        stages: dict[str, Stage],
-        initial: dict[str, Path],
-        loops: dict[str, LoopSettings],
-        workers: WorkerSettings,
-    ) -> None:
-        """Train ``<stage>/model`` from `initial` on ``<stage>/rows``, one trainer per stage."""
-        pending = self._pending(stages)
-        if not pending:
-            return
-        resources = Resources(storage=str(self._storage), **msgspec.structs.asdict(workers))
-        jobs = {lang: _job(s, initial[lang], loops[lang]) for lang, s in pending.items()}
-        with self._display.stage(title, list(pending)) as bars:
-
-            def on_progress(lang: str, p: Progress) -> None:
-                bars.update(lang, p.step, p.steps, f"loss {p.loss:.3f}, {p.tokens_per_second:,.0f} tokens/s")
-
-            outcomes = fit_all(jobs, resources, on_progress)
-        for lang, outcome in outcomes.items():
-            if isinstance(outcome, TrainingFailure):
-                self._fail(lang, title, outcome.message)
+    async def carry_out(self, step: Step) -> None:
+        """Raises StepFailure. Cancelled, it cancels the work."""
+        note = step.stage.begin()
+        if note is not None:
+            self._display.say(note)
+        self._display.begin(step.owner, step.label)
+        try:
+            if step.training is None:
+                await self._work(step)
             else:
-                pending[lang].finish(training=msgspec.to_builtins(outcome))
+                if not (step.stage.folder / "rows").exists():
+                    await self._work(step)
+                await self._train(step, step.training)
+        except StepFailure as failure:
+            self._display.end(step.owner, step.label, f"failed: {failure}")
+            raise
+        self._display.end(step.owner, step.label)
 
-    def alive(self, stages: dict[str, Stage]) -> dict[str, Stage]:
-        """Those of languages that have not failed."""
-        return {lang: s for lang, s in stages.items() if lang not in self.failures}
+    def close(self) -> None:
+        """Give up what is being trained."""
+        self._ended.set()
 
-    def _pending(self, stages: dict[str, Stage]) -> dict[str, Stage]:
-        pending = {lang: s for lang, s in self.alive(stages).items() if not s.done}
-        for s in pending.values():
-            s.begin()
-        return pending
+    async def _work(self, step: Step) -> None:
+        task = ray.remote(num_cpus=1, num_gpus=step.gpus, num_returns="streaming", max_retries=0)(_steps)
+        updates = task.remote(step.work, step.stage, step.arguments)
+        try:
+            async for update in updates:
+                self._display.update(step.owner, step.label, *(await update))
+        except ray.exceptions.RayTaskError as error:
+            raise StepFailure(str(error.cause)) from error
+        except ray.exceptions.RayError as error:
+            raise StepFailure(str(error)) from error
+        except asyncio.CancelledError:
+            ray.cancel(updates, force=True)
+            raise
 
-    def _fail(self, language: str, title: str, message: str) -> None:
-        self.failures[language] = f"{title}: {message}"
-        self._display.say(f"[red]{language} failed in {title}[/red]: {message}")
+    async def _train(self, step: Step, training: Training) -> None:
+        resources = Resources(storage=str(self._checkpoints), **msgspec.structs.asdict(training.workers))
+        job = training_job(step, training)
+
+        def on_progress(_: str, progress: Progress) -> None:
+            if self._ended.is_set():
+                raise SystemExit  # ends this thread silently, once the tasks are cancelled
+            self._display.train(step.owner, step.label, progress)
+
+        outcome = (await _in_thread(lambda: fit_all({step.owner: job}, resources, on_progress)))[step.owner]
+        if isinstance(outcome, TrainingFailure):
+            raise StepFailure(outcome.message)
+        step.stage.finish(training=msgspec.to_builtins(outcome))
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Unlike asyncio's own, the thread does not keep the process from ending."""
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        finally:
+            if not future.done():
+                future.set_exception(StepFailure("broken off; see the error above"))
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 def _steps(work: Callable[..., Steps], stage: Stage, arguments: tuple[Any, ...]) -> Iterable[tuple[int, int]]:
     yield from work(stage, *arguments)
 
 
-def _job(stage: Stage, initial: Path, loop: LoopSettings) -> TrainingJob:
+def training_job(step: Step, training: Training) -> TrainingJob:
+    """What trains the step's model."""
     return TrainingJob(
-        name=f"{stage.name.replace('/', '-')}-{stage.key[:12]}",
-        init=str(initial),
-        data=str(stage.folder / "rows"),
-        output=str(stage.folder / "model"),
-        settings=loop,
+        name=step.job_name,
+        init=str(training.initial),
+        data=str(step.stage.folder / "rows"),
+        output=str(step.stage.folder / "model"),
+        settings=training.loop,
+        teacher=None if training.target is None else str(training.target),
+        validation=_validation(step.stage, training),
+    )
+
+
+def _validation(stage: Stage, training: Training) -> Validation | None:
+    if not training.loop.validate_every or training.target is None:
+        return None
+    return Validation(
+        target=str(training.target),
+        prompts=str(stage.folder / VALIDATION),
+        draft_length=training.evaluate.draft_length,
+        max_tokens=training.evaluate.max_tokens,
+        concurrency=training.evaluate.concurrency,
     )

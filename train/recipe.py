@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from common.settings import Settings
+from typing import Any
+
+import msgspec
+
+from common.settings import Settings, convert
 from train.corpus import CorpusSettings
+from train.distillation.settings import DistillSettings
 from train.job import LoopSettings
+from train.shapes import DrafterInit, NgramSettings, VocabularySettings
 
 
 class ModelShape(Settings, frozen=True, kw_only=True):
@@ -26,6 +32,8 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     workers: int = 1
     cpus_per_worker: int = 1
     use_gpu: bool = False
+    validation_gpus: float = 0.0
+    """GPUs, or the share of one, that judge checkpoints; 0: the CPU does."""
 
 
 class TargetSettings(Settings, frozen=True, kw_only=True):
@@ -39,17 +47,6 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     workers: WorkerSettings = WorkerSettings()
 
 
-class DistillSettings(Settings, frozen=True, kw_only=True):
-    """The target answers training prompts; its answers are what the drafter is finetuned on."""
-
-    prompts: int
-    """Training prompts answered, each once a temperature."""
-    temperatures: tuple[float, ...] = (0.0, 0.3, 0.7, 1.0)
-    max_tokens: int = 64
-    concurrency: int = 64
-    seed: int = 0
-
-
 class EvaluateSettings(Settings, frozen=True, kw_only=True):
     """Speculative decoding of held-out prompts, in process."""
 
@@ -58,6 +55,67 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
     temperatures: tuple[float, ...] = (0.0, 1.0)
     max_tokens: int = 64
     concurrency: int = 32
+    validation_prompts: int = 64
+    """Of the validation text, for judging checkpoints while training goes on."""
+    speed_prompts: int = 32
+    """As many of the prompts are also decoded plainly, to compare the time."""
+    speed_concurrency: int = 1
+    """Texts in progress while the time is taken: one, as for a single user."""
+    gpus: float = 0.0
+    """GPUs, or the share of one, for each evaluation; 0: the CPU does it."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if name not in ("temperatures", "gpus") and getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not self.temperatures:
+            raise ValueError("temperatures must name at least one")
+        if self.gpus < 0:
+            raise ValueError(f"gpus is {self.gpus}, must not be negative")
+
+
+class RefreshSettings(Settings, frozen=True, kw_only=True):
+    """The drafter's own answers to training prompts."""
+
+    prompts: int
+    """Training prompts that the drafter answers, at most."""
+    max_tokens: int = 128
+    """Upper bound on the tokens of an answer."""
+    temperature: float = 1.0
+    """1 writes by the drafter's own law, which is where it will have to be accepted."""
+    concurrency: int = 32
+    """Answers in progress at the same time."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("prompts", "max_tokens", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.temperature <= 100:
+            raise ValueError(f"temperature is {self.temperature}, must be between 0 and 100")
+
+
+class RefreshStage(Settings, frozen=True, kw_only=True):
+    """A last training, on the drafter's own texts with the target's law as the teacher; see train.refresh."""
+
+    answers: RefreshSettings
+    loop: LoopSettings
+
+    def __post_init__(self) -> None:
+        if self.loop.objective.teacher != "online":
+            raise ValueError("loop.objective.teacher must be `online`: nobody else knows what follows on such texts")
+        if "ce" in self.loop.objective.names:
+            raise ValueError("loop.objective.terms: ce would teach the drafter its own tokens")
+
+
+class PublishSettings(Settings, frozen=True, kw_only=True):
+    """What a drafter must be worth to be published; `--force` publishes it nevertheless."""
+
+    require_speedup: float | None = 1.0
+    """Time of plain decoding over time of speculative decoding, at the temperature where the drafter does best: where
+    it does not pay, the server decodes plainly anyway. None: not looked at."""
+    keep_best: bool = True
+    """Refuse a drafter whose mean acceptance length, over the temperatures, is below that of the promoted one."""
 
 
 class Recipe(Settings, frozen=True, kw_only=True):
@@ -69,13 +127,52 @@ class Recipe(Settings, frozen=True, kw_only=True):
     distill: DistillSettings
     finetune: LoopSettings
     evaluate: EvaluateSettings
+    initial: DrafterInit = DrafterInit()
+    """What the drafter's training begins with."""
+    vocabulary: VocabularySettings | None = None
+    """How much of the vocabulary the drafter proposes; None: all of it."""
+    refresh: RefreshStage | None = None
+    """None: the finetuned drafter is published."""
+    ngram: NgramSettings | None = None
+    """Also make an n-gram drafter of each language, published as ``<language>-ngram``."""
     target: TargetSettings | None = None
     """None: the target is given (`--target`)."""
     generic: bool = False
     """Also train a drafter of the same shape on English text only, as a baseline for every language."""
+    generalist: bool = False
+    """Also train and publish one drafter for all languages, of the specialists' shape and steps."""
+    ablations: bool = False
+    """Also measure the drafter that was only pretrained, and make and measure one that is only finetuned."""
+    variants: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+    """More finetunings to be measured beside `finetune`, which is the one that is published: by name, the settings in
+    which they differ from it, as in ``{ce: {objective: {terms: {ce: 1.0}}}}``."""
+    publish: PublishSettings = PublishSettings()
     workers: WorkerSettings = WorkerSettings()
     """Of each language's run."""
 
     def __post_init__(self) -> None:
         if "{source}" not in self.prompt:
             raise ValueError("prompt must contain {source}")
+        if self.pretrain.objective.teacher == "stored":
+            raise ValueError("pretrain.objective.teacher must not be `stored`: laws are stored of answers only")
+        if self.finetune.objective.teacher == "stored" and self.distill.teacher == "none":
+            raise ValueError("finetune.objective.teacher is `stored`, but distill.teacher is `none`: nothing is stored")
+        for name in self.variants:
+            if not name.isidentifier() or name == "alone":
+                raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, and not `alone`")
+            self.finetuning(name)
+
+    def finetuning(self, variant: str) -> LoopSettings:
+        """`finetune` with the differences of a variant. Raises SettingsError naming the setting."""
+        return convert(_changed(self.finetune, self.variants[variant]), LoopSettings, where=f"variants.{variant}")
+
+
+def _changed(settings: Settings, changes: dict[str, Any]) -> dict[str, Any]:
+    """As built-in types. A section is changed setting by setting, everything else is replaced."""
+    raw = msgspec.to_builtins(settings)
+    for name, value in changes.items():
+        current = getattr(settings, name, None)
+        if isinstance(current, Settings) and isinstance(value, dict):
+            value = _changed(current, value)
+        raw[name] = value
+    return raw

@@ -1,57 +1,59 @@
-"""The work of the stages that are not training runs: plain generators that yield (done, total).
+"""The work of the stages, except the training itself: plain generators that yield (done, total).
 
-They run as Ray tasks, one per language, or directly in a test. Each leaves its results in the stage's folder and
-declares it finished; called again after an interruption they go on, or start over where that is cheap.
+They run as Ray tasks, or directly in a test. Each leaves its results in the stage's folder and declares it finished,
+unless a training run is to follow; called again after an interruption they go on, or start over where that is cheap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from transformers import PreTrainedTokenizerFast
 
-from common.engine.decoding import Decoder, build_decoder
-from common.models import load_config, load_model, load_tokenizer
+from common.models import load_tokenizer
 from common.types import TokenIds
-from train.corpus import load_corpus
-from train.distill import distill, read_answers
+from common.vocabulary import write_vocabulary
+from train.corpus import read_part, sample_part, write_corpus
+from train.distillation.answers import Prompt
+from train.distillation.distill import distill
+from train.distillation.shards import Distillation
+from train.distillation.store import read_documents
 from train.documents import Prompter, documents
-from train.evaluation.acceptance import measure_acceptance
-from train.initial import save_initial_model, train_tokenizer
-from train.packing import pack
-from train.pair import Pair
-from train.recipe import DistillSettings, EvaluateSettings, ModelShape, Recipe, TargetSettings
+from train.evaluation.drafter import Evaluation, evaluate
+from train.initial import save_initial_drafter, save_initial_model, train_tokenizer
+from train.job import LoopSettings
+from train.ngram import save_ngram_drafter
+from train.packing import Document, pack_to
+from train.pair import CorpusError
+from train.publishing import Place, judge, publish
+from train.recipe import Recipe, TargetSettings
+from train.refresh import refresh_documents
+from train.splitting import Part
 from train.stages import Stage
+from train.validation import write_prompts
+from train.vocabulary import choose_vocabulary
 
 Steps = Iterator[tuple[int, int]]
-PARTS = ("train", "valid", "test")
+Texts = dict[str, Stage]
+"""Corpora by language."""
+VALIDATION = "validation.jsonl"
+"""Prompts that checkpoints are judged by."""
 
 
 def prepare_corpus(stage: Stage, recipe: Recipe, language: str, data: str) -> Steps:
-    """Load, clean, split and decontaminate one language's text."""
-
-    corpus = load_corpus(recipe.corpus, language, data)
-    for part in PARTS:
-        pairs = getattr(corpus, part)
-        (stage.folder / f"{part}.jsonl").write_bytes(msgspec.json.Encoder().encode_lines(pairs))
-    counts = {part: len(getattr(corpus, part)) for part in PARTS}
-    stage.finish(**counts, contaminated=corpus.contaminated, cleaning=msgspec.to_builtins(corpus.report))
+    """Clean, split and decontaminate one language's text."""
+    report = write_corpus(recipe.corpus, language, data, stage.folder)
+    stage.finish(**msgspec.to_builtins(report))
     yield 1, 1
 
 
-def read_part(corpus: Stage, part: str) -> list[Pair]:
-    """`part` is "train", "valid" or "test" of a prepared corpus."""
-    return msgspec.json.Decoder(Pair).decode_lines((corpus.folder / f"{part}.jsonl").read_bytes())
-
-
-def prepare_target(stage: Stage, recipe: Recipe, settings: TargetSettings, corpora: dict[str, Stage]) -> Steps:
+def prepare_target(stage: Stage, recipe: Recipe, settings: TargetSettings, texts: Texts) -> Steps:
     """Tokenizer, initial weights and training rows of a target made from scratch."""
-
-    texts = {language: read_part(corpus, "train") for language, corpus in corpora.items()}
-    tokenizer = train_tokenizer((side for p in chain(*texts.values()) for side in (p.source, p.english)), settings)
+    pairs = (pair for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+    tokenizer = train_tokenizer((side for pair in pairs for side in (pair.source, pair.english)), settings)
     save_initial_model(
         stage.folder / "initial",
         settings.shape,
@@ -61,32 +63,27 @@ def prepare_target(stage: Stage, recipe: Recipe, settings: TargetSettings, corpo
         seed=settings.loop.seed,
     )
     yield 1, 2
-    translations = [
-        document
-        for language, pairs in texts.items()
-        for document in Prompter(tokenizer, recipe.prompt, language).translations(pairs, answer_only=True)
-    ]
-    pack(translations, settings.loop.row_length, settings.loop.seed).save(stage.folder / "rows")
+    translations = _translations(recipe, texts, tokenizer, answer_only=True)
+    _pack(stage, translations, settings.loop, answers_only=True)
     yield 2, 2
 
 
-def prepare_pretraining(stage: Stage, recipe: Recipe, corpus: Stage, language: str, target: Path) -> Steps:
-    """A drafter's initial weights and its rows: prompts and reference answers of its language."""
-
-    prompter = Prompter(load_tokenizer(target), recipe.prompt, language)
-    translations = prompter.translations(read_part(corpus, "train"))
-    _save_initial_drafter(stage, recipe.drafter, target, recipe.pretrain.seed)
-    pack(translations, recipe.pretrain.row_length, recipe.pretrain.seed).save(stage.folder / "rows")
+def prepare_pretraining(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> Steps:
+    """A drafter's initial weights and its rows: prompts and reference answers of its languages."""
+    tokenizer = load_tokenizer(target)
+    _prepare_drafter(stage, recipe, target, _translations(recipe, texts, tokenizer, answer_only=True))
+    _prepare_validation(stage, recipe, texts, target, recipe.pretrain)
+    _pack(stage, _translations(recipe, texts, tokenizer), recipe.pretrain)
     yield 1, 1
 
 
-def prepare_generic(stage: Stage, recipe: Recipe, corpora: Sequence[Stage], target: Path) -> Steps:
+def prepare_generic(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> Steps:
     """The baseline's initial weights and rows: the English sides of all languages, and nothing else."""
-
-    english = dict.fromkeys(pair.english for corpus in corpora for pair in read_part(corpus, "train"))
-    _save_initial_drafter(stage, recipe.drafter, target, recipe.pretrain.seed)
-    rows = pack(documents(load_tokenizer(target), english), recipe.pretrain.row_length, recipe.pretrain.seed)
-    rows.save(stage.folder / "rows")
+    english = dict.fromkeys(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+    tokenizer = load_tokenizer(target)
+    _prepare_drafter(stage, recipe, target, documents(tokenizer, english))
+    _prepare_validation(stage, recipe, texts, target, recipe.pretrain)
+    _pack(stage, documents(tokenizer, english), recipe.pretrain)
     yield 1, 1
 
 
@@ -94,71 +91,112 @@ def distill_answers(stage: Stage, recipe: Recipe, corpus: Stage, language: str, 
     """The target's answers to training prompts of one language."""
     settings = recipe.distill
 
-    pairs = read_part(corpus, "train")[: settings.prompts]
-    prompts = _prompts(pairs, recipe, language, target)
-    total = len(prompts) * len(settings.temperatures)
-    decoder, stop = _decoder(target, None, prompts, settings)
-    for done in distill(decoder, prompts, settings, stop, stage.folder / "answers.jsonl"):
-        yield done, total
-    stage.finish(answers=total)
+    prompter = Prompter(load_tokenizer(target), recipe.prompt, language)
+    sources = [pair.source for pair in sample_part(corpus.folder, "train", settings.prompts, recipe.corpus.seed)]
+    prompts = list(map(Prompt, map(prompter.prompt, sources), prompter.prompts(sources)))
+    work = Distillation(
+        folder=stage.folder / "answers", target=target, language=language, prompts=prompts, settings=settings
+    )
+    for counts in distill(work):
+        yield counts.total, work.total
+    stage.finish(**msgspec.to_builtins(counts))
 
 
-def prepare_finetuning(stage: Stage, recipe: Recipe, answers: Stage) -> Steps:
-    """Rows of prompts and the target's answers; the loss is on the answers."""
-
-    answered = [answer.document for answer in read_answers(answers.folder / "answers.jsonl")]
-    pack(answered, recipe.finetune.row_length, recipe.finetune.seed).save(stage.folder / "rows")
+def prepare_finetuning(
+    stage: Stage,
+    recipe: Recipe,
+    texts: Texts,
+    target: Path,
+    loop: LoopSettings,
+    answers: Sequence[Stage],
+    pretrained: bool,
+) -> Steps:
+    """Rows of prompts and the target's answers, with the loss on the answers; initial weights if not `pretrained`."""
+    if not pretrained:
+        _prepare_drafter(stage, recipe, target, _answers(answers))
+    _prepare_validation(stage, recipe, texts, target, loop)
+    _pack(stage, _answers(answers), loop, answers_only=True)
     yield 1, 1
 
 
-def evaluate_drafters(
-    stage: Stage, recipe: Recipe, corpus: Stage, language: str, target: Path, drafters: dict[str, Path]
+def prepare_refresh(stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path) -> Steps:
+    """Rows of training prompts and the drafter's own answers, with the loss on the answers."""
+    assert recipe.refresh is not None
+    settings, loop = recipe.refresh.answers, recipe.refresh.loop
+    prompts = _prompts(recipe, texts, target, "train", settings.prompts)
+    _prepare_validation(stage, recipe, texts, target, loop)
+    _pack(stage, refresh_documents(drafter, prompts, settings), loop, answers_only=True)
+    yield 1, 1
+
+
+def make_ngram(stage: Stage, recipe: Recipe, texts: Texts, target: Path, answers: Sequence[Stage]) -> Steps:
+    """An n-gram drafter, counted from all that the other drafters are trained on."""
+    assert recipe.ngram is not None
+    counted = chain(_translations(recipe, texts, load_tokenizer(target)), _answers(answers))
+    save_ngram_drafter(stage.folder / "model", counted, recipe.ngram, target)
+    stage.finish()
+    yield 1, 1
+
+
+def evaluate_drafter(stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path) -> Steps:
+    """Acceptance and speed of one drafter, on test sentences of its languages."""
+    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
+    evaluation = yield from evaluate(target, drafter, prompts, recipe.evaluate)
+    stage.finish(**msgspec.to_builtins(evaluation))
+
+
+def publish_drafter(
+    stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path, evaluated: Stage, place: Place
 ) -> Steps:
-    """Acceptance of each drafter by the target, on the language's test sentences."""
-
-    settings = recipe.evaluate
-    prompts = _prompts(read_part(corpus, "test")[: settings.prompts], recipe, language, target)
-    total = len(prompts) * len(settings.temperatures) * len(drafters)
-    results: dict[str, Any] = {}
-    for number, (name, drafter) in enumerate(drafters.items(), 1):
-        decoder, stop = _decoder(target, drafter, prompts, settings, settings.draft_length)
-        results[name] = msgspec.to_builtins(measure_acceptance(decoder, prompts, settings, stop))
-        yield number * total // len(drafters), total
-    stage.finish(acceptance=results)
+    """Publish and promote what the gate lets pass. Raises NotWorthPublishing; then the registry is untouched."""
+    own = msgspec.convert(evaluated.facts(), Evaluation)
+    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
+    yield from judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
+    facts = {"stage": stage.key, "recipe": msgspec.to_builtins(recipe), "forced": place.force}
+    manifest = publish(place, drafter, target, own, **facts)
+    stage.finish(version=manifest.version)
+    yield 1, 1
 
 
-def _prompts(pairs: Sequence[Pair], recipe: Recipe, language: str, target: Path) -> list[TokenIds]:
-
-    return Prompter(load_tokenizer(target), recipe.prompt, language).prompts([p.source for p in pairs])
-
-
-def _save_initial_drafter(stage: Stage, shape: ModelShape, target: Path, seed: int) -> None:
-    """The drafter speaks the target's token ids: same tokenizer, same vocabulary size."""
-
-    config = load_config(target).get_text_config()
-    save_initial_model(
-        stage.folder / "initial",
-        shape,
-        load_tokenizer(target),
-        vocab_size=config.vocab_size,
-        context_length=config.max_position_embeddings,
-        seed=seed,
-    )
+def _prompts(recipe: Recipe, texts: Texts, target: Path, part: Part, count: int) -> list[TokenIds]:
+    """At least `count`, where the text has them, in equal shares. Raises CorpusError if a language has none."""
+    tokenizer, share = load_tokenizer(target), -(-count // len(texts))
+    prompts: list[TokenIds] = []
+    for language, corpus in texts.items():
+        sources = [pair.source for pair in sample_part(corpus.folder, part, share, recipe.corpus.seed)]
+        if not sources:
+            raise CorpusError(f"{language}: no sentences for {part}")
+        prompts += Prompter(tokenizer, recipe.prompt, language).prompts(sources)
+    return prompts
 
 
-def _decoder(
-    target: Path,
-    drafter: Path | None,
-    prompts: Sequence[TokenIds],
-    settings: DistillSettings | EvaluateSettings,
-    draft_length: int = 1,
-) -> tuple[Decoder, frozenset[int]]:
-    """An in-process decoder, and the target's stop tokens."""
-    decoder = build_decoder(
-        load_model(target),
-        load_model(drafter) if drafter else None,
-        max_length=max(map(len, prompts)) + settings.max_tokens,
-        concurrency=settings.concurrency,
-        draft_length=draft_length,
-    )
-    return decoder, frozenset({load_tokenizer(target).eos_token_id})
+def _translations(
+    recipe: Recipe, texts: Texts, tokenizer: PreTrainedTokenizerFast, *, answer_only: bool = False
+) -> Iterator[Document]:
+    for language, corpus in texts.items():
+        prompter = Prompter(tokenizer, recipe.prompt, language)
+        yield from prompter.translations(read_part(corpus.folder, "train"), answer_only=answer_only)
+
+
+def _answers(stages: Sequence[Stage]) -> Iterator[Document]:
+    return chain.from_iterable(read_documents(stage.folder / "answers") for stage in stages)
+
+
+def _pack(stage: Stage, documents: Iterable[Document], loop: LoopSettings, *, answers_only: bool = False) -> None:
+    pack_to(stage.folder / "rows", documents, loop.row_length, loop.seed, answers_only=answers_only)
+
+
+def _prepare_drafter(stage: Stage, recipe: Recipe, target: Path, written: Iterable[Document]) -> None:
+    """The weights that training begins with; a trimmed vocabulary is chosen by what is `written` in training."""
+    folder = stage.folder / "initial"
+    save_initial_drafter(folder, recipe.initial, recipe.drafter, target, recipe.pretrain.seed)
+    if recipe.vocabulary is not None:
+        chosen = choose_vocabulary(written, recipe.vocabulary, eos=load_tokenizer(target).eos_token_id)
+        write_vocabulary(folder, chosen.ids)
+        (stage.folder / "vocabulary.json").write_bytes(msgspec.json.encode(chosen.report))
+
+
+def _prepare_validation(stage: Stage, recipe: Recipe, texts: Texts, target: Path, loop: LoopSettings) -> None:
+    if loop.validate_every:
+        prompts = _prompts(recipe, texts, target, "valid", recipe.evaluate.validation_prompts)
+        write_prompts(stage.folder / VALIDATION, prompts)

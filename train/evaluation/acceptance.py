@@ -32,20 +32,16 @@ def measure_acceptance(
 ) -> list[Acceptance]:
     """Decode every prompt at every temperature; `on_finish` is called once a text."""
     return [
-        _at_temperature(decoder, prompts, temperature, settings, stop_token_ids, on_finish)
+        _at_temperature(decoder, requests_at(temperature, prompts, settings, stop_token_ids), settings, on_finish)
         for temperature in settings.temperatures
     ]
 
 
-def _at_temperature(
-    decoder: Decoder,
-    prompts: Sequence[TokenIds],
-    temperature: float,
-    settings: EvaluateSettings,
-    stop_token_ids: frozenset[int],
-    on_finish: Callable[[], object],
-) -> Acceptance:
-    requests = [
+def requests_at(
+    temperature: float, prompts: Sequence[TokenIds], settings: EvaluateSettings, stop_token_ids: frozenset[int]
+) -> list[GenerationRequest]:
+    """One a prompt, each with its own seed."""
+    return [
         GenerationRequest(
             prompt=prompt,
             max_tokens=settings.max_tokens,
@@ -54,13 +50,21 @@ def _at_temperature(
         )
         for number, prompt in enumerate(prompts)
     ]
+
+
+def _at_temperature(
+    decoder: Decoder,
+    requests: Sequence[GenerationRequest],
+    settings: EvaluateSettings,
+    on_finish: Callable[[], object],
+) -> Acceptance:
     stats = SpeculationStats()
     for generation in decoder.generate(requests, on_finish):
         stats += generation.stats
     return Acceptance(
-        temperature=temperature,
+        temperature=requests[0].sampling.temperature,
         draft_length=settings.draft_length,
-        prompts=len(prompts),
+        prompts=len(requests),
         stats=stats,
         mean_acceptance_length=stats.mean_acceptance_length,
         acceptance_rate=stats.acceptance_rate,

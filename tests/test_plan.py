@@ -1,0 +1,133 @@
+"""The plan of a run: which steps there are, what they need, and which ones some languages need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from cluster import train_command
+from cluster.config import load_config
+from common.settings import SettingsError
+from train.pipeline import Pipeline
+from train.plan import Plan
+from train.recipe import Recipe
+from train.step import STAGES
+
+EVERYTHING = (
+    "train.generic=true",
+    "train.generalist=true",
+    "train.ablations=true",
+    "train.ngram={}",
+    "train.refresh={answers: {prompts: 1}, loop: {steps: 1, rows_per_step: 1, learning_rate: 1.0,"
+    " objective: {terms: {tv: 1.0}, teacher: online}}}",
+    "train.variants={lk: {objective: {terms: {lk: 1.0}, teacher: online}}}",
+)
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_config("quickstart", overrides).train
+
+
+def plan(recipe: Recipe, folder: Path) -> Plan:
+    return Plan(recipe, ["de", "fr"], run=folder, data="d", target=None, registry=str(folder / "registry"))
+
+
+def test_every_step_comes_after_what_it_needs_and_is_of_a_known_kind(tmp_path: Path) -> None:
+    seen: set[str] = set()
+    for name, step in plan(recipe(*EVERYTHING), tmp_path).steps.items():
+        assert {need.name for need in step.needs} <= seen and step.kind in STAGES
+        seen.add(name)
+    assert {step.rpartition("/")[2] for step in seen if step.startswith("de/evaluate/")} == {
+        *("refresh", "finetune", "finetune-lk", "finetune-alone", "pretrain", "ngram", "generic", "generalist")
+    }
+    published = {s.place.name for s in plan(recipe(*EVERYTHING), tmp_path).steps.values() if s.place}
+    assert published == {"de", "fr", "de-ngram", "fr-ngram", "generalist"}
+
+
+def test_a_language_takes_with_it_the_target_and_no_other_languages_drafter(tmp_path: Path) -> None:
+    steps = plan(recipe(*EVERYTHING), tmp_path).of(["de"])
+    assert {"target", "fr/corpus", "de/publish/refresh", "de/publish/ngram"} <= steps.keys()
+    assert {step.owner for step in steps.values()} == {"de", "fr", "target"}
+    assert [name for name in steps if name.startswith("fr/")] == ["fr/corpus"]
+
+
+def test_a_comparison_with_a_baseline_that_is_there_is_made(tmp_path: Path) -> None:
+    whole = plan(recipe("train.generic=true"), tmp_path)
+    generic = whole.steps["generic/pretrain"].stage
+    generic.begin()
+    generic.finish()
+    assert "de/evaluate/generic" in whole.of(["de"])
+
+
+def test_from_a_stage_on_means_it_and_all_later_ones_of_these_languages(tmp_path: Path) -> None:
+    pipeline = Pipeline(plan(recipe(), tmp_path).steps, tmp_path)
+    assert pipeline.since("finetune", ["de"]) == ["de/finetune", "de/evaluate/finetune", "de/publish/finetune"]
+    assert "target" in pipeline.since("target") and "de/corpus" not in pipeline.since("target")
+    begun = pipeline.steps["de/finetune"].stage
+    begun.begin()
+    pipeline.forget(["de/finetune"])
+    assert not begun.folder.exists()
+
+
+def test_a_setting_changes_the_stages_that_use_it_and_those_after(tmp_path: Path) -> None:
+    before = {name: step.stage.key for name, step in plan(recipe(), tmp_path).steps.items()}
+    after = {name: s.stage.key for name, s in plan(recipe("train.finetune.steps=7"), tmp_path).steps.items()}
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {
+        f"{lang}/{s}" for lang in ("de", "fr") for s in ("finetune", "evaluate/finetune", "publish/finetune")
+    }
+
+
+def test_a_folder_made_by_other_settings_is_told_and_cleared(tmp_path: Path) -> None:
+    made = plan(recipe(), tmp_path).steps["de/finetune"].stage
+    assert made.begin() is None and made.begin() is None
+    (made.folder / "left").touch()
+    other = plan(recipe("train.finetune.steps=7"), tmp_path).steps["de/finetune"].stage
+    assert other.begin() == "de/finetune is done anew: loop.steps is 7, was 150"
+    assert not (made.folder / "left").exists()
+
+
+def test_resuming_with_another_version_of_a_library_is_told(tmp_path: Path) -> None:
+    stage = plan(recipe(), tmp_path).steps["de/finetune"].stage
+    stage.begin()
+    started = stage.folder / "started.json"
+    record = msgspec.json.decode(started.read_bytes())
+    record["provenance"]["versions"]["torch"] = "1.0"
+    started.write_bytes(msgspec.json.encode(record))
+    told = stage.begin()
+    assert told is not None and "torch" in told and "begun with 1.0" in told
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("train.variants={a: {stepz: 3}}", "variants.a: unknown setting `stepz`"),
+        ("train.variants={a: {steps: 0}}", "steps is 0"),
+        ("train.variants={alone: {steps: 3}}", "`alone` cannot name a variant"),
+        ("train.evaluate.speed_prompts=0", "speed_prompts is 0"),
+        ("train.refresh={answers: {prompts: 1}, loop: {steps: 1, rows_per_step: 1, learning_rate: 1.0}}", "online"),
+        (
+            "train.refresh={answers: {prompts: 1}, loop: {steps: 1, rows_per_step: 1, learning_rate: 1.0,"
+            " objective: {terms: {ce: 1.0}, teacher: online}}}",
+            "ce would teach",
+        ),
+        ("train.pretrain.objective={terms: {forward_kl: 1.0}, teacher: stored}", "pretrain.objective.teacher"),
+        ("train.finetune.objective={terms: {forward_kl: 1.0}, teacher: stored}", "distill.teacher"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_refused(override: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=named):
+        recipe(override)
+
+
+def test_a_variant_differs_from_the_finetuning_only_as_it_says() -> None:
+    made = recipe("train.variants={a: {steps: 3, objective: {terms: {tv: 1.0}, teacher: online}}}")
+    variant = made.finetuning("a")
+    assert (variant.steps, variant.objective.terms, variant.objective.teacher) == (3, {"tv": 1.0}, "online")
+    assert variant.learning_rate == made.finetune.learning_rate
+
+
+def test_the_command_names_the_stages_that_there_are() -> None:
+    assert train_command.STAGES == STAGES

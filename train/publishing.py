@@ -1,0 +1,74 @@
+"""From a trained drafter to a published one: the gate, then the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.models import Fingerprint, fingerprint, load_config, load_tokenizer, mismatch
+from common.registry import Manifest, Registry
+from common.types import TokenIds
+from train.evaluation.drafter import Evaluation, evaluate
+from train.gate import check
+from train.provenance import provenance
+from train.recipe import EvaluateSettings, PublishSettings
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a drafter is published."""
+
+    registry: str
+    name: str
+    """A language's code, or another name in the registry."""
+    force: bool = False
+    """Whatever the gate says."""
+
+    def published(self, key: str) -> Manifest | None:
+        """The promoted version, if it was published with this key."""
+        current = Registry(self.registry).current(self.name)
+        return current if current is not None and current.provenance.get("stage") == key else None
+
+
+def judge(
+    place: Place,
+    own: Evaluation,
+    target: Path,
+    prompts: Sequence[TokenIds],
+    settings: PublishSettings,
+    evaluation: EvaluateSettings,
+    scratch: Path,
+) -> Generator[tuple[int, int], None, None]:
+    """Raises NotWorthPublishing. The promoted drafter is evaluated anew, on the same prompts; `scratch` is for it."""
+    if place.force:
+        return
+    registry = Registry(place.registry)
+    promoted = registry.current(place.name) if settings.keep_best else None
+    rival = None
+    if promoted is not None and mismatch(_fingerprint(target), promoted.fingerprint) is None:
+        rival = yield from evaluate(target, registry.fetch(promoted, scratch), prompts, evaluation)
+    check(settings, own, rival)
+
+
+def publish(place: Place, drafter: Path, target: Path, own: Evaluation, **facts: Any) -> Manifest:
+    """Publish and promote; `facts` go to the provenance."""
+    registry = Registry(place.registry)
+    fits = _fingerprint(drafter)
+    problem = mismatch(_fingerprint(target), fits)
+    assert problem is None, problem
+    manifest = registry.publish(
+        place.name,
+        drafter,
+        target=str(target),
+        fingerprint=fits,
+        metrics=own.metrics(),
+        provenance=provenance(**facts),
+    )
+    registry.promote(place.name, manifest.version)
+    return manifest
+
+
+def _fingerprint(folder: Path) -> Fingerprint:
+    return fingerprint(load_tokenizer(folder), load_config(folder))

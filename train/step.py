@@ -1,0 +1,80 @@
+"""One step of a run: a stage, what it needs, and the work that makes its results."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from common.registry import Manifest
+from train.job import LoopSettings
+from train.publishing import Place
+from train.recipe import EvaluateSettings, WorkerSettings
+from train.stages import Stage
+from train.tasks import Steps
+
+STAGES = ("corpus", "target", "pretrain", "distill", "ngram", "finetune", "refresh", "evaluate", "publish")
+"""Kinds of steps, in the order of the work."""
+
+
+class Training(msgspec.Struct, frozen=True, kw_only=True):
+    """What follows on a step's work where a model is to be trained: on ``<stage>/rows``, into ``<stage>/model``."""
+
+    initial: Path
+    """Folder of the model to start from."""
+    loop: LoopSettings
+    workers: WorkerSettings
+    target: Path | None
+    """Teacher and judge of a drafter; None where the target itself is trained."""
+    evaluate: EvaluateSettings
+    """How checkpoints are judged, if the loop wants them to be."""
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    stage: Stage
+    needs: tuple[Stage, ...]
+    work: Callable[..., Steps]
+    arguments: tuple[Any, ...]
+    """For `work`, after the stage."""
+    gpus: float = 0.0
+    """For `work`."""
+    training: Training | None = None
+    place: Place | None = None
+    """Where the step publishes, if it does."""
+
+    @property
+    def owner(self) -> str:
+        """The language, or what stands where a language would."""
+        return self.stage.name.partition("/")[0]
+
+    @property
+    def label(self) -> str:
+        """Its name without the owner's: ``evaluate/finetune``."""
+        return self.stage.name.partition("/")[2] or self.stage.name
+
+    @property
+    def kind(self) -> str:
+        """One of STAGES."""
+        return self.label.partition("/")[0].partition("-")[0]
+
+    @property
+    def job_name(self) -> str:
+        """Of the training run."""
+        return f"{self.stage.name.replace('/', '-')}-{self.stage.key[:12]}"
+
+    @property
+    def done(self) -> bool:
+        return self.stage.done and (self.place is None or self.published() is not None)
+
+    def published(self) -> Manifest | None:
+        """What it published, if that is still the promoted version."""
+        assert self.place is not None
+        return self.place.published(self.stage.key)
+
+    def forget(self, checkpoints: Path) -> None:
+        """Remove the results and the checkpoints, to have all made again."""
+        shutil.rmtree(self.stage.folder, ignore_errors=True)
+        shutil.rmtree(checkpoints / self.job_name, ignore_errors=True)
