@@ -23,6 +23,7 @@ def evaluation(lengths: dict[float, float], speedups: dict[float, float]) -> Eva
                 stats=SpeculationStats(),
                 mean_acceptance_length=length,
                 acceptance_rate=0.5,
+                accepted_per_position=[0.5],
             )
             for temperature, length in lengths.items()
         ],

@@ -82,6 +82,8 @@ def validate(checkpoint: Checkpoint, *, job: dict[str, Any], step: int) -> dict[
         for measured in judgement.acceptance:
             name = f"acceptance/T={measured.temperature:g}"
             writer.add_scalar(name, measured.mean_acceptance_length, step)
+            for position, share in enumerate(measured.accepted_per_position, 1):
+                writer.add_scalar(f"{name}/position {position}", share, step)
     return {SCORE: judgement.score, "acceptance_sampled": judgement.acceptance[1].mean_acceptance_length}
 
 

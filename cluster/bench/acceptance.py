@@ -29,12 +29,18 @@ def main(run: Run, data: str, prompts: int | None) -> None:
         drafters |= {GENERIC: generic} if generic.exists() else {}
         results[language] = {name: _measure(run, language, path, data, prompts) for name, path in drafters.items()}
     rows = [
-        [language, name, f"{a.temperature:g}", f"{a.mean_acceptance_length:.3f}", f"{a.acceptance_rate:.3f}"]
+        [
+            language,
+            name,
+            f"{a.temperature:g}",
+            f"{a.mean_acceptance_length:.3f}",
+            " ".join(format(share, ".2f") for share in a.accepted_per_position),
+        ]
         for language, by_drafter in results.items()
         for name, acceptances in by_drafter.items()
         for a in acceptances
     ]
-    columns = ["language", "drafter", "temperature", "mean acceptance length", "acceptance rate"]
+    columns = ["language", "drafter", "temperature", "mean acceptance length", "accepted at each position"]
     report("acceptance on test sentences", columns, rows, {"languages": msgspec.to_builtins(results)})
 
 

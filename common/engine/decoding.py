@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from transformers import PreTrainedModel
 
@@ -28,6 +28,8 @@ class Generation:
     output: TokenIds
     stats: SpeculationStats
     finish_reason: str
+    rounds: tuple[tuple[int, int], ...] = ()
+    """Tokens drafted and, of these, accepted in each round."""
 
 
 class DecodingError(RuntimeError):
@@ -40,6 +42,7 @@ class _Text:
     draft: TokenIds = ()
     known: int = 0
     """Tokens that the drafter has been told."""
+    rounds: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Decoder:
@@ -117,21 +120,22 @@ class Decoder:
                 text.draft = reply.tokens
                 self._target.handle(number, text.log.verify(number, reply.tokens))
             case Verdict():
-                text.log.commit(text.draft, reply)
+                progress = text.log.commit(text.draft, reply)
+                text.rounds.append((len(text.draft), min(reply.accepted, len(progress.tokens))))
                 if text.log.finish_reason is None:
                     self._next_round(number, text)
         return text.log.finish_reason is not None
 
     def _end(self, number: int) -> Generation:
-        log = self._close(number)
-        assert log.finish_reason is not None
-        return Generation(log.output, log.stats, log.finish_reason)
+        text = self._close(number)
+        assert text.log.finish_reason is not None
+        return Generation(text.log.output, text.log.stats, text.log.finish_reason, tuple(text.rounds))
 
-    def _close(self, number: int) -> TokenLog:
+    def _close(self, number: int) -> _Text:
         self._target.handle(number, Close(session=number))
         if self._drafter is not None:
             self._drafter.handle(number, Close(session=number))
-        return self._texts.pop(number).log
+        return self._texts.pop(number)
 
 
 def build_decoder(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -21,6 +22,9 @@ class Acceptance(msgspec.Struct, frozen=True, kw_only=True):
     mean_acceptance_length: float
     """Output tokens per verification, token-weighted."""
     acceptance_rate: float
+    """Of all drafted tokens."""
+    accepted_per_position: list[float]
+    """Of the first, second … tokens of all drafts that were so long, the share that was accepted."""
 
 
 def measure_acceptance(
@@ -58,9 +62,8 @@ def _at_temperature(
     settings: EvaluateSettings,
     on_finish: Callable[[], object],
 ) -> Acceptance:
-    stats = SpeculationStats()
-    for generation in decoder.generate(requests, on_finish):
-        stats += generation.stats
+    texts = decoder.generate(requests, on_finish)
+    stats = sum((text.stats for text in texts), SpeculationStats())
     return Acceptance(
         temperature=requests[0].sampling.temperature,
         draft_length=settings.draft_length,
@@ -68,4 +71,20 @@ def _at_temperature(
         stats=stats,
         mean_acceptance_length=stats.mean_acceptance_length,
         acceptance_rate=stats.acceptance_rate,
+        accepted_per_position=accepted_per_position(one for text in texts for one in text.rounds),
     )
+
+
+def accepted_per_position(rounds: Iterable[tuple[int, int]]) -> list[float]:
+    """Shares of drafted tokens that were accepted, by their place in the draft.
+
+    Example: drafts of 2, 2 and 1 tokens of which 2, 0 and 1 were accepted give 2/3 and 1/2.
+    """
+    counts = Counter(rounds)
+    longest = max((drafted for drafted, _ in counts), default=0)
+
+    def share(position: int) -> float:
+        reached = {one: count for one, count in counts.items() if one[0] > position}
+        return sum(count for one, count in reached.items() if one[1] > position) / sum(reached.values())
+
+    return [share(position) for position in range(longest)]

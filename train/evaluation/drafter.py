@@ -29,9 +29,14 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
         return sum(at.mean_acceptance_length for at in self.acceptance) / len(self.acceptance)
 
     def metrics(self) -> dict[str, float]:
-        """Flat, for the manifest: ``mean_acceptance_length/T=0``."""
+        """Flat, for the manifest: ``mean_acceptance_length/T=0``; ``accepted_at_1/T=0`` is of first drafted tokens."""
         named = {f"{name}/T={at.temperature:g}": getattr(at, name) for name in ACCEPTANCE for at in self.acceptance}
-        return named | {f"speedup/T={at.temperature:g}": at.speedup for at in self.speed}
+        positions = {
+            f"accepted_at_{position}/T={at.temperature:g}": share
+            for at in self.acceptance
+            for position, share in enumerate(at.accepted_per_position, 1)
+        }
+        return named | positions | {f"speedup/T={at.temperature:g}": at.speedup for at in self.speed}
 
 
 ACCEPTANCE = ("mean_acceptance_length", "acceptance_rate")
