@@ -18,7 +18,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from cluster.bench import load
 from cluster.bench.autoscale import Phase, Recording, Sample, autoscaled, measure
 from cluster.bench.http_load import Endpoint, LoadGenerator, LoadResult, Question, Reply, read_reply, stream_all
-from cluster.bench.paired import Timed, speed, speed_ratio
 from cluster.bench.service import choose_languages, make_questions
 from cluster.config import Config, load_config
 from cluster.run import Run
@@ -26,6 +25,7 @@ from common.models import fingerprint, load_tokenizer
 from common.models import load_config as load_model_config
 from common.registry import Registry
 from common.settings import SettingsError
+from train.evaluation.paired import Timed, speed, speed_ratio
 
 
 def timed(tokens: int, seconds: float) -> Timed:

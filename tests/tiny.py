@@ -51,10 +51,12 @@ SHAPES: dict[str, PretrainedConfig] = {
 }
 
 
-def model(shape: str = "llama", seed: int = 0) -> PreTrainedModel:
+def model(shape: str = "llama", seed: int = 0, vocabulary: int = VOCABULARY) -> PreTrainedModel:
     """Random weights, scaled so that the law is neither flat nor certain."""
     torch.manual_seed(seed)
-    made = AutoModelForCausalLM.from_config(deepcopy(SHAPES[shape])).double().eval()
+    config = deepcopy(SHAPES[shape])
+    config.vocab_size = vocabulary
+    made = AutoModelForCausalLM.from_config(config).double().eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.dim() > 1:

@@ -35,9 +35,17 @@ class HubSource(Settings, frozen=True, kw_only=True):
     """Read no more than the first so many rows."""
 
 
-class _Question(msgspec.Struct, frozen=True):
+class QuestionRow(msgspec.Struct, frozen=True):
+    """A row of a question file, as of Spec-Bench and MT-Bench."""
+
     turns: list[str]
+    question_id: int | str = ""
+    category: str = ""
     reference: list[str | list[str]] = []
+
+    @property
+    def references(self) -> list[str]:
+        return [text for found in self.reference for text in ([found] if isinstance(found, str) else found)]
 
 
 Source = str | HubSource
@@ -51,12 +59,12 @@ def read_pairs(path: str) -> Iterator[Pair]:
     or ``{"source": …, "english": …}``, and may name the ``document`` they are from. Blank lines are skipped.
     Raises CorpusError naming file and line.
     """
-    return (_pair(row, where) for where, row in _file_rows(path))
+    return (to_pair(row, where) for where, row in _file_rows(path))
 
 
 def read_sources(sources: Iterable[Source], language: str, data: str) -> Iterator[Pair]:
     """The pairs of every source, in order; `data` fills ``{data}``. Raises CorpusError."""
-    return (_pair(row, where) for _, rows in _open(sources, language, data) for where, row in rows)
+    return (to_pair(row, where) for _, rows in read_rows(sources, language, data) for where, row in rows)
 
 
 def read_evaluation_sets(sources: Iterable[Source], language: str, data: str) -> Iterator[tuple[str, Iterator[str]]]:
@@ -66,11 +74,12 @@ def read_evaluation_sets(sources: Iterable[Source], language: str, data: str) ->
     (``Translate German to English:Nein!``), so each line of a turn is also a text, with and without what stands
     before its first colon; so are the texts of ``reference``, where there is one. Raises CorpusError.
     """
-    for name, rows in _open(sources, language, data):
+    for name, rows in read_rows(sources, language, data):
         yield name, (text for where, row in rows for text in _texts(row, where))
 
 
-def _open(sources: Iterable[Source], language: str, data: str) -> Iterator[tuple[str, Iterator[Row]]]:
+def read_rows(sources: Iterable[Source], language: str, data: str) -> Iterator[tuple[str, Iterator[Row]]]:
+    """The name and the rows of every file or dataset. Raises CorpusError."""
     for source in sources:
         if isinstance(source, HubSource):
             name = _fill(source.id, language, data)
@@ -169,7 +178,8 @@ def _lines(path: str) -> Iterator[tuple[str, str]]:
                 yield f"{path}:{number}", line.rstrip("\r\n")
 
 
-def _pair(row: Any, where: str) -> Pair:
+def to_pair(row: Any, where: str) -> Pair:
+    """What a row holds. Raises CorpusError."""
     fields, document = row, None
     if isinstance(row, dict):
         fields = row.get("translation") or {name: value for name, value in row.items() if name != "document"}
@@ -191,16 +201,23 @@ def _pair(row: Any, where: str) -> Pair:
 
 def _texts(row: Any, where: str) -> list[str]:
     if not isinstance(row, dict) or "turns" not in row:
-        pair = _pair(row, where)
+        pair = to_pair(row, where)
         return [pair.source, pair.english]
-    try:
-        question = msgspec.convert(row, _Question)
-    except msgspec.ValidationError as error:
-        raise CorpusError(f"{where}: not a question: {error}") from None
-    references = [text for found in question.reference for text in ([found] if isinstance(found, str) else found)]
+    question = to_question(row, where)
     lines = [line for turn in question.turns for line in turn.splitlines()]
     framed = [line.partition(":")[2] for line in lines]
-    return [text for text in (*question.turns, *lines, *framed, *references) if text.strip()]
+    return [text for text in (*question.turns, *lines, *framed, *question.references) if text.strip()]
+
+
+def to_question(row: Any, where: str) -> QuestionRow:
+    """What a row of a question file holds. Raises CorpusError."""
+    try:
+        question = msgspec.convert(row, QuestionRow)
+    except msgspec.ValidationError as error:
+        raise CorpusError(f"{where}: not a question: {error}") from None
+    if not question.turns:
+        raise CorpusError(f"{where}: a question without turns")
+    return question
 
 
 def _load_dataset(*args: Any, **kwargs: Any) -> Iterable[Any]:

@@ -14,12 +14,13 @@ import numpy as np
 from rich.progress import Progress
 
 from cluster.bench.http_load import Endpoint, LoadGenerator, LoadResult, Question, Reply
-from cluster.bench.paired import Ratio, Timed, speed, speed_ratio
 from cluster.bench.report import report
 from cluster.bench.service import choose_languages, make_questions, serving
 from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.settings import SettingsError
+from train.evaluation.bootstrap import Interval
+from train.evaluation.paired import Timed, speed, speed_ratio
 
 SPECULATION = {"on": "auto", "off": "off"}
 MIN_QUESTIONS = 16
@@ -46,7 +47,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     on: float
     """Tokens per second."""
     off: float
-    ratio: Ratio
+    ratio: Interval
     latencies: dict[str, Latencies]
     mean_acceptance_length: float
     """Output tokens per verification with speculation on, 1.0 for plain decoding."""

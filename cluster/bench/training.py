@@ -19,12 +19,12 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from torch.nn.functional import cross_entropy
 
-from cluster.bench.paired import Timed, speed, speed_ratio
 from cluster.bench.plain_loop import PlainLoop
 from cluster.bench.report import report
 from cluster.run import Run, start_ray
 from common.models import load_config, load_tokenizer
 from train.documents import Prompter
+from train.evaluation.paired import Timed, speed, speed_ratio
 from train.initial import save_initial_model, train_tokenizer
 from train.job import LoopSettings, TrainingJob
 from train.language_model import load_language_model

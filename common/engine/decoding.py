@@ -5,24 +5,27 @@ Distillation decodes plainly with it, evaluation speculatively.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import msgspec
 from transformers import PreTrainedModel
 
 from common.engine.cache import BLOCK_SIZE
 from common.engine.drafters import DraftModel, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
+from common.engine.lookup import LookupEngine
 from common.engine.verification import Verification
-from common.messages import Close, Draft, Failure, Reply, Verdict
+from common.messages import Close, Draft, Failure, Reply, Request, Verdict
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SpeculationStats, TokenIds
+from common.types import GenerationRequest, SpeculationStats, StepCost, Timings, TokenIds
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(msgspec.Struct, frozen=True):
     """A finished text."""
 
     output: TokenIds
@@ -30,6 +33,19 @@ class Generation:
     finish_reason: str
     rounds: tuple[tuple[int, int], ...] = ()
     """Tokens drafted and, of these, accepted in each round."""
+    first_s: float = 0.0
+    """Seconds from the beginning until the first round was verified: prefill, and the first draft."""
+    total_s: float = 0.0
+    """Seconds from the beginning to the end; texts in progress at the same time share them."""
+    timings: Timings = Timings()
+    """Forward passes that the text took part in."""
+
+
+class DraftingEngine(Protocol):
+    """What drafts: an `Engine`, or a `LookupEngine`."""
+
+    def handle(self, key: int, request: Request) -> None: ...
+    def step(self) -> Sequence[tuple[Any, Reply]]: ...
 
 
 class DecodingError(RuntimeError):
@@ -42,7 +58,28 @@ class _Text:
     draft: TokenIds = ()
     known: int = 0
     """Tokens that the drafter has been told."""
+    drafting: StepCost = field(default_factory=StepCost)
     rounds: list[tuple[int, int]] = field(default_factory=list)
+    began_s: float = field(default_factory=time.perf_counter)
+    first_s: float = 0.0
+
+    def commit(self, verdict: Verdict) -> None:
+        cost = Timings(draft_s=self.drafting.seconds, verify_s=verdict.cost.seconds)
+        progress = self.log.commit(self.draft, verdict, timings=cost)
+        self.rounds.append((len(self.draft), min(verdict.accepted, len(progress.tokens))))
+        self.first_s = self.first_s or time.perf_counter() - self.began_s
+
+    def generation(self) -> Generation:
+        assert self.log.finish_reason is not None
+        return Generation(
+            self.log.output,
+            self.log.stats,
+            self.log.finish_reason,
+            tuple(self.rounds),
+            self.first_s,
+            time.perf_counter() - self.began_s,
+            self.log.timings,
+        )
 
 
 class Decoder:
@@ -58,7 +95,7 @@ class Decoder:
     def __init__(
         self,
         target: Engine,
-        drafter: Engine | None = None,
+        drafter: DraftingEngine | None = None,
         *,
         draft_length: int = 4,
         concurrency: int = 8,
@@ -117,30 +154,29 @@ class Decoder:
             case Failure():
                 raise DecodingError(reply.message)
             case Draft():
-                text.draft = reply.tokens
+                text.draft, text.drafting = reply.tokens, reply.cost
                 self._target.handle(number, text.log.verify(number, reply.tokens))
             case Verdict():
-                progress = text.log.commit(text.draft, reply)
-                text.rounds.append((len(text.draft), min(reply.accepted, len(progress.tokens))))
+                text.commit(reply)
                 if text.log.finish_reason is None:
                     self._next_round(number, text)
         return text.log.finish_reason is not None
 
     def _end(self, number: int) -> Generation:
-        text = self._close(number)
-        assert text.log.finish_reason is not None
-        return Generation(text.log.output, text.log.stats, text.log.finish_reason, tuple(text.rounds))
+        generation = self._texts[number].generation()
+        self._close(number)
+        return generation
 
-    def _close(self, number: int) -> _Text:
+    def _close(self, number: int) -> None:
         self._target.handle(number, Close(session=number))
         if self._drafter is not None:
             self._drafter.handle(number, Close(session=number))
-        return self._texts.pop(number)
+        del self._texts[number]
 
 
 def build_decoder(
     target: PreTrainedModel,
-    drafter: DraftModel | None = None,
+    drafter: DraftModel | LookupEngine | None = None,
     *,
     max_length: int,
     concurrency: int,
@@ -152,5 +188,5 @@ def build_decoder(
     def engine(model: DraftModel, role: Role) -> Engine:
         return Engine(make_runner(model, kv_tokens=kv_tokens), role, prefill_chunk=2048)
 
-    drafting = engine(drafter, Drafting()) if drafter is not None else None
+    drafting = drafter if isinstance(drafter, LookupEngine | None) else engine(drafter, Drafting())
     return Decoder(engine(target, Verification()), drafting, draft_length=draft_length, concurrency=concurrency)
