@@ -8,6 +8,7 @@ from pathlib import Path
 from common.languages import language_name
 from common.settings import Settings, SettingsError, load
 from serve.settings import ServeSettings
+from train.evaluation.settings import LabSettings
 from train.recipe import Recipe
 
 SHIPPED = Path(str(files("cluster"))) / "configs"
@@ -18,6 +19,7 @@ class Config(Settings, frozen=True, kw_only=True):
     """ISO 639-1 codes; each gets a drafter."""
     train: Recipe
     serve: ServeSettings = ServeSettings()
+    lab: LabSettings = LabSettings()
 
     def __post_init__(self) -> None:
         if not self.languages or len(set(self.languages)) != len(self.languages):

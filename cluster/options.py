@@ -15,11 +15,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def run_options(command: F) -> F:
     """Adds --config, --data, --target, --registry, --run and --set; all but `data` are for `run_of`."""
+    return options_with("quickstart")(command)
+
+
+def options_with(default: str) -> Callable[[F], F]:
+    """The same, with another configuration by default."""
+    return lambda command: _add_options(command, default)
+
+
+def _add_options(command: F, default: str) -> F:
     for option in (
         click.option(
             "--config",
             "config_name",
-            default="quickstart",
+            default=default,
             show_default=True,
             help="YAML file, or the name of a shipped one.",
         ),

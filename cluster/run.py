@@ -15,6 +15,7 @@ from common.settings import SettingsError
 
 if TYPE_CHECKING:
     from train.plan import Plan
+    from train.recipe import Recipe
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         if self.given_target is not None:
             load_tokenizer(self.given_target)
             load_config(self.given_target)
+
+    def with_recipe(self, recipe: Recipe) -> Run:
+        """The same run with another recipe."""
+        return msgspec.structs.replace(self, config=msgspec.structs.replace(self.config, train=recipe))
 
     def plan(self, data: str, *, force: bool = False) -> Plan:
         """What training does; `data` fills {data} in the corpus sources, `force` publishes whatever the gate says."""

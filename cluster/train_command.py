@@ -46,6 +46,7 @@ def train(
     """
     from cluster.run import start_ray
     from train.pipeline import Pipeline
+    from train.selection import of_owners
 
     run = run_of(config_name, **options)
     run.check()
@@ -53,7 +54,7 @@ def train(
     if unknown:
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
     plan = run.plan(data, force=force)
-    pipeline = Pipeline(plan.of(languages) if languages else plan.steps, run.folder)
+    pipeline = Pipeline(of_owners(plan.steps, languages) if languages else plan.steps, run.folder)
     again = pipeline.since(first, languages) if first else []
     if dry_run:
         _show_plan(run, plan, pipeline, again)

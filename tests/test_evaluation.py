@@ -201,8 +201,8 @@ def test_figures_by_hand() -> None:
     assert specialist.predicted_speedup == 0.8
     assert (specialist.draft_ms, specialist.verify_ms) == (100.0, 400.0)
     assert (specialist.tokens_per_s, specialist.characters_per_s) == (2.5, 5.0)
-    way = WayKey("set", "de", 0.0, "P+F", 4)
-    assert acceptance_ratio(group(records), way, way.plain).value == 2.5
+    groups, way = group(records), WayKey("set", "de", 0.0, "P+F", 4)
+    assert acceptance_ratio(groups[way], groups[way.plain]).value == 2.5
 
 
 def test_texts_that_differ_from_plain_ones_are_counted() -> None:

@@ -13,6 +13,7 @@ from common.settings import SettingsError
 from train.pipeline import Pipeline
 from train.plan import Plan
 from train.recipe import Recipe
+from train.selection import of_owners
 from train.step import STAGES
 
 EVERYTHING = (
@@ -22,7 +23,7 @@ EVERYTHING = (
     "train.ngram={}",
     "train.refresh={answers: {prompts: 1}, loop: {steps: 1, rows_per_step: 1, learning_rate: 1.0,"
     " objective: {terms: {tv: 1.0}, teacher: online}}}",
-    "train.variants={lk: {objective: {terms: {lk: 1.0}, teacher: online}}}",
+    "train.variants={lk: {loop: {objective: {terms: {lk: 1.0}, teacher: online}}}}",
 )
 
 
@@ -47,7 +48,7 @@ def test_every_step_comes_after_what_it_needs_and_is_of_a_known_kind(tmp_path: P
 
 
 def test_a_language_takes_with_it_the_target_and_no_other_languages_drafter(tmp_path: Path) -> None:
-    steps = plan(recipe(*EVERYTHING), tmp_path).of(["de"])
+    steps = of_owners(plan(recipe(*EVERYTHING), tmp_path).steps, ["de"])
     assert {"target", "fr/corpus", "de/publish/refresh", "de/publish/ngram"} <= steps.keys()
     assert {step.owner for step in steps.values()} == {"de", "fr", "target"}
     assert [name for name in steps if name.startswith("fr/")] == ["fr/corpus"]
@@ -58,7 +59,7 @@ def test_a_comparison_with_a_baseline_that_is_there_is_made(tmp_path: Path) -> N
     generic = whole.steps["generic/pretrain"].stage
     generic.begin()
     generic.finish()
-    assert "de/evaluate/generic" in whole.of(["de"])
+    assert "de/evaluate/generic" in of_owners(whole.steps, ["de"])
 
 
 def test_from_a_stage_on_means_it_and_all_later_ones_of_these_languages(tmp_path: Path) -> None:
@@ -103,9 +104,9 @@ def test_resuming_with_another_version_of_a_library_is_told(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("train.variants={a: {stepz: 3}}", "variants.a: unknown setting `stepz`"),
-        ("train.variants={a: {steps: 0}}", "steps is 0"),
-        ("train.variants={alone: {steps: 3}}", "`alone` cannot name a variant"),
+        ("train.variants={a: {loop: {stepz: 3}}}", "variants.a.loop: unknown setting `stepz`"),
+        ("train.variants={a: {loop: {steps: 0}}}", "steps is 0"),
+        ("train.variants={alone: {loop: {steps: 3}}}", "`alone` cannot name a variant"),
         ("train.evaluate.speed_prompts=0", "speed_prompts is 0"),
         ("train.refresh={answers: {prompts: 1}, loop: {steps: 1, rows_per_step: 1, learning_rate: 1.0}}", "online"),
         (
@@ -123,7 +124,7 @@ def test_a_recipe_that_cannot_be_followed_is_refused(override: str, named: str) 
 
 
 def test_a_variant_differs_from_the_finetuning_only_as_it_says() -> None:
-    made = recipe("train.variants={a: {steps: 3, objective: {terms: {tv: 1.0}, teacher: online}}}")
+    made = recipe("train.variants={a: {loop: {steps: 3, objective: {terms: {tv: 1.0}, teacher: online}}}}")
     variant = made.finetuning("a")
     assert (variant.steps, variant.objective.terms, variant.objective.teacher) == (3, {"tv": 1.0}, "online")
     assert variant.learning_rate == made.finetune.learning_rate

@@ -22,7 +22,7 @@ MORE = {
     "ablations": True,
     "ngram": {},
     "vocabulary": {"coverage": 0.99},
-    "variants": {"lk": {"objective": {"terms": {"lk": 1.0}, "teacher": "online"}}},
+    "variants": {"lk": {"loop": {"objective": {"terms": {"lk": 1.0}, "teacher": "online"}}}},
     "refresh": {
         "answers": {"prompts": 4, "max_tokens": 8},
         "loop": {

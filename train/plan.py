@@ -66,22 +66,6 @@ class Plan:
         for lang in languages:
             self._language(lang, {lang: texts[lang]}, answers[lang], baselines)
 
-    def of(self, languages: Iterable[str]) -> dict[str, Step]:
-        """The steps of some languages, and those that they build on.
-
-        A comparison with a baseline that is not there yet is left out: it takes all languages to make one.
-        """
-        own = set(languages)
-
-        def at_hand(need: Stage) -> bool:
-            return need.done or need.name == "target" or self.steps[need.name].owner in own
-
-        names = {name for name, s in self.steps.items() if s.owner in own and all(map(at_hand, s.needs))}
-        for name, step in reversed(self.steps.items()):
-            if name in names:
-                names |= {need.name for need in step.needs}
-        return {name: step for name, step in self.steps.items() if name in names}
-
     def _corpus(self, lang: str, data: str) -> Stage:
         recipe, name = self._recipe, f"{lang}/corpus"
         inputs: dict[str, Any] = {"corpus": recipe.corpus, "language": lang, "data": data}
@@ -164,23 +148,31 @@ class Plan:
             compared[ALONE] = self._finetune(f"{lang}/{ALONE}", recipe.finetune, texts, None, [answers])
         if recipe.refresh is not None:
             compared["finetune"] = self.steps[f"{lang}/finetune"].stage
-        for variant in recipe.variants:
+        for variant, settings in recipe.variants.items():
             name, loop = f"finetune-{variant}", recipe.finetuning(variant)
-            compared[name] = self._finetune(f"{lang}/{name}", loop, texts, pretrained, [answers])
+            start = pretrained if settings.pretrained else None
+            compared[name] = self._finetune(f"{lang}/{name}", loop, texts, start, [answers], settings.answers)
         for name, model in compared.items():
             self._evaluate(f"{lang}/evaluate/{name}", texts, model)
 
     def _finetune(
-        self, name: str, loop: LoopSettings, texts: tasks.Texts, pretrained: Stage | None, answers: Sequence[Stage]
+        self,
+        name: str,
+        loop: LoopSettings,
+        texts: tasks.Texts,
+        pretrained: Stage | None,
+        answers: Sequence[Stage],
+        most: int | None = None,
     ) -> Stage:
-        """Of a pretrained drafter, or of one that is not trained at all."""
-        work, arguments = tasks.prepare_finetuning, (self._recipe, texts, self.target, loop, answers)
+        """Of a pretrained drafter, or of one that is not trained at all; on `most` answers, if not on all."""
+        work, arguments = tasks.prepare_finetuning, (self._recipe, texts, self.target, loop, answers, most)
         needs = [*answers, *texts.values()]
+        inputs: dict[str, Any] = {} if most is None else {"answers": most}
         if pretrained is None:
             seed = self._recipe.pretrain.seed
-            return self._train(name, work, (*arguments, False), needs, loop, seed=seed, **self._drafter())
+            return self._train(name, work, (*arguments, False), needs, loop, seed=seed, **inputs, **self._drafter())
         initial = pretrained.folder / "model"
-        return self._train(name, work, (*arguments, True), [pretrained, *needs], loop, initial)
+        return self._train(name, work, (*arguments, True), [pretrained, *needs], loop, initial, **inputs)
 
     def _drafter(self) -> dict[str, Any]:
         """The inputs of a stage that makes an untrained drafter."""

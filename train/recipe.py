@@ -118,6 +118,17 @@ class PublishSettings(Settings, frozen=True, kw_only=True):
     """Refuse a drafter whose mean acceptance length, over the temperatures, is below that of the promoted one."""
 
 
+class Variant(Settings, frozen=True, kw_only=True):
+    """Another finetuning, to be measured beside the one that is published."""
+
+    loop: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The settings in which it differs from `finetune`, as in ``{objective: {terms: {ce: 1.0}}}``."""
+    pretrained: bool = True
+    """False: it begins with an untrained drafter."""
+    answers: int | None = None
+    """The first so many of the target's answers are learned from; None: all."""
+
+
 class Recipe(Settings, frozen=True, kw_only=True):
     corpus: CorpusSettings
     prompt: str
@@ -143,9 +154,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
     """Also train and publish one drafter for all languages, of the specialists' shape and steps."""
     ablations: bool = False
     """Also measure the drafter that was only pretrained, and make and measure one that is only finetuned."""
-    variants: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
-    """More finetunings to be measured beside `finetune`, which is the one that is published: by name, the settings in
-    which they differ from it, as in ``{ce: {objective: {terms: {ce: 1.0}}}}``."""
+    variants: dict[str, Variant] = msgspec.field(default_factory=dict)
+    """By name."""
     publish: PublishSettings = PublishSettings()
     workers: WorkerSettings = WorkerSettings()
     """Of each language's run."""
@@ -164,7 +174,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
 
     def finetuning(self, variant: str) -> LoopSettings:
         """`finetune` with the differences of a variant. Raises SettingsError naming the setting."""
-        return convert(_changed(self.finetune, self.variants[variant]), LoopSettings, where=f"variants.{variant}")
+        changed = _changed(self.finetune, self.variants[variant].loop)
+        return convert(changed, LoopSettings, where=f"variants.{variant}.loop")
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> dict[str, Any]:

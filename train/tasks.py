@@ -7,7 +7,7 @@ unless a training run is to follow; called again after an interruption they go o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
@@ -109,13 +109,17 @@ def prepare_finetuning(
     target: Path,
     loop: LoopSettings,
     answers: Sequence[Stage],
+    most: int | None,
     pretrained: bool,
 ) -> Steps:
-    """Rows of prompts and the target's answers, with the loss on the answers; initial weights if not `pretrained`."""
+    """Rows of prompts and the target's answers, with the loss on the answers; initial weights if not `pretrained`.
+
+    With `most`, of the first so many answers: the prompts were chosen by a hash, so the first are like the others.
+    """
     if not pretrained:
-        _prepare_drafter(stage, recipe, target, _answers(answers))
+        _prepare_drafter(stage, recipe, target, islice(_answers(answers), most))
     _prepare_validation(stage, recipe, texts, target, loop)
-    _pack(stage, _answers(answers), loop, answers_only=True)
+    _pack(stage, islice(_answers(answers), most), loop, answers_only=True)
     yield 1, 1
 
 

@@ -100,10 +100,8 @@ class Recording(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(run: Run, data: str, languages: str, seconds: float, png: Path) -> None:
     """Deploy, move the load, report; `seconds` is the longest that a language is waited for."""
-    try:
-        from cluster.bench.plot import plot_recording
-    except ModuleNotFoundError as error:
-        raise SettingsError(f"{error.name} is needed to draw the figure: pip install 'polydraft[bench]'") from None
+    from cluster.bench.plot import plot_recording  # here: matplotlib takes seconds to import
+
     chosen = choose_languages(run.config, languages)
     if len(chosen) < 2:
         raise SettingsError("--languages: a load can only move between two languages or more")

@@ -7,39 +7,19 @@ Spec-Bench's, which is the same with references.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from common.languages import language_name
-from common.settings import Settings
 from train.corpus import read_part
-from train.decontamination import HeldOut
-from train.hashing import text_hash
+from train.evaluation.settings import TestSetSettings
+from train.hashing import Hashes, text_hash, text_key
 from train.pair import CorpusError, Pair
-from train.sources import Row, Source, read_rows, to_pair, to_question
-from train.stages import Stage
-
-
-class TestSetSettings(Settings, frozen=True, kw_only=True):
-    """A test set of one or several languages."""
-
-    __test__ = False  # to pytest, anything called Test… is a test
-
-    name: str
-    source: Source
-    """May contain {language} and {data}."""
-    task: str = "translation"
-    languages: tuple[str, ...] | None = None
-    """Those that it exists in; None: all of the configuration."""
-    turn: str = "{turn}\n"
-    """How a question of a question file becomes a prompt. Parallel text is asked as in training."""
-
-    def __post_init__(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f"name is `{self.name}`, must be some word without a slash")
-        if "{turn}" not in self.turn:
-            raise ValueError("turn must contain {turn}")
+from train.sources import Row, read_rows, to_pair, to_question
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +40,7 @@ class TestSet(msgspec.Struct, frozen=True, kw_only=True):
     task: str
     questions: list[Question]
     seen: int = 0
-    """Training pairs of which a side is a question's source or reference; case and spacing do not count."""
+    """Questions whose source or reference is in the training text; case and spacing do not count."""
 
     @property
     def held_out(self) -> bool:
@@ -97,15 +77,24 @@ def sample(settings: TestSetSettings, language: str, questions: Iterable[Questio
     return TestSet(name=settings.name, language=language, task=settings.task, questions=ranked[:count])
 
 
-def marked_as_seen(test_set: TestSet, corpora: Sequence[Stage]) -> TestSet:
-    """The set, with a count of the training pairs of these corpora that it shares a sentence with."""
-    held_out = HeldOut()
-    for question in test_set.questions:
-        held_out.add(test_set.name, [text for text in (question.source, question.reference) if text])
-    for corpus in corpora:
-        for _ in held_out.unseen(read_part(corpus.folder, "train")):
-            pass
-    return msgspec.structs.replace(test_set, seen=held_out.found.get(test_set.name, 0))
+def training_hashes(corpora: Iterable[Path]) -> Hashes:
+    """Of all sentences, on both sides, in the training parts of these corpora; 8 bytes each."""
+    pairs = chain.from_iterable(read_part(corpus, "train") for corpus in corpora)
+    return np.unique(np.fromiter((_hash(side) for p in pairs for side in (p.source, p.english)), np.uint64))
+
+
+def checked(test_set: TestSet, training: Hashes) -> TestSet:
+    """The set with a count of its questions that were trained on."""
+
+    def known(text: str | None) -> bool:
+        return text is not None and bool(np.isin(np.uint64(_hash(text)), training, assume_unique=True))
+
+    seen = sum(known(question.source) or known(question.reference) for question in test_set.questions)
+    return msgspec.structs.replace(test_set, seen=seen)
+
+
+def _hash(text: str) -> int:
+    return text_hash(text_key(text))
 
 
 def _questions(rows: Sequence[Row], settings: TestSetSettings, language: str, template: str) -> Iterator[Question]:

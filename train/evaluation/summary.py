@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -73,9 +73,9 @@ def summarise(records: Iterable[Record]) -> list[Summary]:
     return [_summary(way, groups[way], groups[way.plain]) for way in sorted(groups)]
 
 
-def acceptance_ratio(groups: Mapping[WayKey, Group], better: WayKey, worse: WayKey) -> Interval:
+def acceptance_ratio(own: Group, other: Group) -> Interval:
     """Mean acceptance length of one way over another's, question by question."""
-    return bootstrap(_paired(groups[better], groups[worse], _written), ratio_of_ratios)
+    return bootstrap(_paired(own, other, _written), ratio_of_ratios)
 
 
 def _summary(way: WayKey, own: Group, plain: Group) -> Summary:

@@ -1,0 +1,1 @@
+"""What the studies found, for people: tables, figures and words, as one HTML page and as Markdown."""

@@ -1,0 +1,1 @@
+"""What `polydraft evaluate` finds out, a study a file."""

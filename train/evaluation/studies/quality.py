@@ -1,0 +1,153 @@
+"""Whether speculation changes what is written: texts at temperature 0, the law at temperature 1, and BLEU and chrF.
+
+The law is compared by what the target itself thinks of texts, their log-probabilities, and by their lengths: two
+samples with other seeds, one written plainly and one with drafts. A drafter that biased the output would shift them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import torch
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+
+from common.engine.decoding import Generation
+from common.types import GenerationRequest, SamplingParams, TokenIds
+from train.evaluation.equality import Equality, compare
+from train.evaluation.lab import Lab, inputs_of
+from train.evaluation.methods import PLAIN, Method
+from train.evaluation.permutation import permutation_test
+from train.evaluation.questions import Question
+
+NAME = "quality"
+SETTINGS = ("questions", "draft_length", "max_tokens", "concurrency", "law_texts")
+"""What the study depends on."""
+SPECIALIST = "P+F"
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """Of greedy translations."""
+
+    bleu: float
+    chrf: float
+
+
+class Law(msgspec.Struct, frozen=True, kw_only=True):
+    """Two samples at temperature 1."""
+
+    texts: int
+    """In each."""
+    p_log_probability: float
+    """How often chance alone would make the means of the texts' log-probabilities differ so much."""
+    p_length: float
+    """The same of their lengths."""
+
+
+class QualityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """By language."""
+
+    equality: dict[str, Equality]
+    scores: dict[str, dict[str, Scores]]
+    """With and without drafts; none where a set has no references."""
+    missing_references: dict[str, int]
+    law: dict[str, Law]
+
+
+def run(lab: Lab) -> Iterator[str]:
+    """Measure; yields what it is at."""
+    settings = lab.settings
+    stage = lab.stage(NAME, **inputs_of(settings, *SETTINGS))
+    if stage.done:
+        return
+    report = QualityReport(equality={}, scores={}, missing_references={}, law={})
+    for language in lab.languages:
+        yield f"{language}: greedy texts"
+        questions = lab.own_set(language, settings.questions).questions
+        texts = {name: _decode(lab, method, questions) for name, method in _pair(lab, language).items()}
+        _compare_greedy(lab, language, questions, texts, report)
+        yield f"{language}: the law at temperature 1"
+        report.law[language] = _law(lab, language, questions)
+    stage.finish(**msgspec.to_builtins(report))
+
+
+def _pair(lab: Lab, language: str) -> dict[str, Method]:
+    return {method.name: method for method in lab.methods(language) if method.name in (PLAIN, SPECIALIST)}
+
+
+def _decode(
+    lab: Lab, method: Method, questions: Sequence[Question], temperature: float = 0.0, seeds: Sequence[int] = ()
+) -> list[Generation]:
+    """`seeds` has one for each question; at temperature 0 none is needed."""
+    settings = lab.settings
+    decoder = lab.decoders(list(questions), settings.concurrency).decoder(method, settings.draft_length)
+    return decoder.generate(
+        [
+            GenerationRequest(
+                prompt=prompt,
+                max_tokens=settings.max_tokens,
+                sampling=SamplingParams(temperature=temperature, seed=seed),
+                stop_token_ids=frozenset({lab.tokenizer.eos_token_id}),
+            )
+            for prompt, seed in zip(_prompts(lab, questions), seeds or [0] * len(questions), strict=True)
+        ]
+    )
+
+
+def _prompts(lab: Lab, questions: Sequence[Question]) -> list[TokenIds]:
+    return [tuple(ids) for ids in lab.tokenizer([q.prompt for q in questions])["input_ids"]]
+
+
+def _compare_greedy(
+    lab: Lab, language: str, questions: list[Question], texts: dict[str, list[Generation]], report: QualityReport
+) -> None:
+    prompts = _prompts(lab, questions)
+    outputs = {name: [text.output for text in found] for name, found in texts.items()}
+    triples = zip(prompts, outputs[PLAIN], outputs.get(SPECIALIST, outputs[PLAIN]), strict=True)
+    report.equality[language] = compare(lab.reference, triples)
+    known = [number for number, question in enumerate(questions) if question.reference is not None]
+    report.missing_references[language] = len(questions) - len(known)
+    references = [str(questions[number].reference) for number in known]
+    if known:
+        report.scores[language] = {
+            name: _scores(lab, [found[number] for number in known], references) for name, found in outputs.items()
+        }
+
+
+def _scores(lab: Lab, outputs: Sequence[TokenIds], references: list[str]) -> Scores:
+    texts = [lab.tokenizer.decode(output, skip_special_tokens=True).strip() for output in outputs]
+    bleu, chrf = BLEU().corpus_score(texts, [references]), CHRF().corpus_score(texts, [references])
+    return Scores(bleu=round(bleu.score, 2), chrf=round(chrf.score, 2))
+
+
+def _law(lab: Lab, language: str, questions: list[Question]) -> Law:
+    """As many texts each way, of the same questions in turns; no seed is used twice."""
+    count, pair = lab.settings.law_texts, _pair(lab, language)
+    asked = [questions[number % len(questions)] for number in range(count)]
+    samples = [
+        _facts(lab, asked, _decode(lab, method, asked, 1.0, range(first, first + count)))
+        for method, first in zip((pair[PLAIN], pair.get(SPECIALIST, pair[PLAIN])), (0, count), strict=True)
+    ]
+    (likely, lengths), (likely_drafted, lengths_drafted) = samples
+    return Law(
+        texts=count,
+        p_log_probability=permutation_test(likely, likely_drafted),
+        p_length=permutation_test(lengths, lengths_drafted),
+    )
+
+
+@torch.inference_mode()
+def _facts(
+    lab: Lab, questions: list[Question], texts: list[Generation]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log-probability and length of each text."""
+    likely = []
+    for prompt, text in zip(_prompts(lab, questions), texts, strict=True):
+        tokens = torch.tensor([[*prompt, *text.output]], device=lab.reference.device)
+        laws = lab.reference(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
+        written = tokens[0, len(prompt) :]
+        likely.append(float(laws[len(prompt) - 1 : -1].gather(1, written[:, None]).sum()))
+    return np.array(likely), np.array([len(text.output) for text in texts], np.float64)
