@@ -67,8 +67,11 @@ def _chosen(what: str) -> list[str]:
 
 def _lab(run: Run, data: str, *, quick: bool) -> Lab:
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from train.evaluation.lab import Lab
+
+    disable_progress_bar()  # a dozen models are loaded
 
     config = run.config
     settings = config.lab.quick() if quick else config.lab

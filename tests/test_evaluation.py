@@ -196,6 +196,7 @@ def test_figures_by_hand() -> None:
     assert specialist.accepted_per_position == [0.5, 0.5, 0.5, 0.0]
     assert specialist.speedup.value == 11 / 4
     # Without the first round: 4 + 1 tokens in 2 + 1 s, against 7 + 1 tokens in 8 + 2 s.
+    assert specialist.decode_speedup is not None
     assert specialist.decode_speedup.value == pytest.approx((5 / 3) / (8 / 10), abs=1e-4)
     # Plain verification takes 1.6 s for 10 tokens, the forward passes of 10 drafted ones 2 s.
     assert specialist.predicted_speedup == 0.8

@@ -41,7 +41,8 @@ def bootstrap(
     generator = np.random.default_rng(seed)
     # Draws of items are counts of them, so that a resample's sums are one product of matrices.
     counts_RN = generator.multinomial(len(items), np.full(len(items), 1 / len(items)), size=resamples)
-    low, high = np.percentile(statistic(counts_RN @ items), [2.5, 97.5])
+    # A resample may hold nothing to divide by.
+    low, high = np.nanpercentile(statistic(counts_RN @ items), [2.5, 97.5])
     value = statistic(items.sum(axis=0))
     return Interval(value=round(float(value), 4), low=round(float(low), 4), high=round(float(high), 4))
 

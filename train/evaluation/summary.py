@@ -44,8 +44,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     accepted_per_position: list[float]
     speedup: Interval
     """Time of plain decoding over this one's, for the same texts."""
-    decode_speedup: Interval
-    """The same without prefill: of the tokens after the first round."""
+    decode_speedup: Interval | None
+    """The same without prefill: of the tokens after the first round. None where all texts end with that."""
     predicted_speedup: float
     """What it would be if nothing but forward passes took time."""
     draft_ms: float
@@ -92,7 +92,7 @@ def _summary(way: WayKey, own: Group, plain: Group) -> Summary:
         mean_acceptance_length=bootstrap([_total(found, _written) for found in own.values()], ratio),
         accepted_per_position=accepted_per_position(one for r in records for one in r.rounds),
         speedup=bootstrap(_paired(own, plain, _timed), ratio_of_ratios),
-        decode_speedup=bootstrap(_paired(own, plain, _timed_decoding), ratio_of_ratios),
+        decode_speedup=_decode_speedup(own, plain),
         predicted_speedup=round(tokens * plain_s / model_s, 4),
         draft_ms=round(1e3 * sum(r.draft_s for r in records) / rounds, 4),
         verify_ms=round(1e3 * sum(r.verify_s for r in records) / rounds, 4),
@@ -105,6 +105,12 @@ def _summary(way: WayKey, own: Group, plain: Group) -> Summary:
             for other in plain[question][:1]
         ),
     )
+
+
+def _decode_speedup(own: Group, plain: Group) -> Interval | None:
+    pairs = _paired(own, plain, _timed_decoding)
+    written, _, plainly, _ = (sum(column) for column in zip(*pairs, strict=True))
+    return bootstrap(pairs, ratio_of_ratios) if written and plainly else None
 
 
 def _written(record: Record) -> tuple[float, float]:

@@ -25,7 +25,7 @@ def claims(findings: Findings) -> Iterator[str]:
     """A sentence each."""
     if findings.speed is not None:
         yield from _specialist(findings.speed)
-    if findings.domains is not None:
+    if findings.domains is not None and findings.domains.matched:
         yield _matching(findings.domains)
     if findings.scaling is not None:
         yield from _scaling(findings.scaling)

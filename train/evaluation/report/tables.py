@@ -171,5 +171,5 @@ def method_name(name: str) -> str:
     return NAMES.get(name, name)
 
 
-def interval(found: Interval) -> str:
-    return f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+def interval(found: Interval | None) -> str:
+    return "–" if found is None else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"

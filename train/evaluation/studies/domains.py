@@ -100,4 +100,6 @@ def _matched(records: Records) -> dict[str, Interval]:
             first = 0 if record.method == record.language else 2
             row[first] += len(record.output)
             row[first + 1] += len(record.rounds)
+    if len(languages) < 2:
+        return {}
     return {language: bootstrap(list(rows.values()), ratio_of_ratios) for language, rows in items.items()}

@@ -1,0 +1,208 @@
+"""The studies on a run made by hand, their report, and two runs beside each other."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import tiny
+import torch
+from click.testing import CliRunner
+from tiny_tokenizer import byte_level
+
+from cluster.config import load_config
+from cluster.evaluate_command import STUDIES, evaluate
+from common.settings import SettingsError
+from train.corpus import PARTS
+from train.evaluation.bootstrap import Interval
+from train.evaluation.equality import compare
+from train.evaluation.lab import Lab
+from train.evaluation.permutation import permutation_test
+from train.evaluation.report.claims import verdict
+from train.evaluation.report.comparison import compare_runs
+from train.evaluation.report.findings import read_findings
+from train.evaluation.report.page import write_report
+from train.evaluation.settings import LabSettings
+from train.evaluation.studies import domains, peers, quality, scaling, speed
+from train.evaluation.studies.scaling import Point, fit
+from train.pair import Pair
+from train.recipe import Recipe
+
+LANGUAGES = ("de", "fr")
+
+
+def pairs(language: str, count: int = 6) -> list[Pair]:
+    return [Pair(f"{language} {chr(97 + n)}{n}", f"text {chr(97 + n)}") for n in range(count)]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's folder with all that a training run leaves behind: corpora, drafters, and the target."""
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer, target = byte_level(), tiny.model(vocabulary=len(byte_level()))
+    drafters = {"generic/pretrain": 3.0, "generalist/finetune": 0.2}
+    for number, language in enumerate(LANGUAGES):
+        drafters |= {f"{language}/{name}": 0.1 + 0.2 * number for name in ("pretrain", "finetune-alone", "finetune")}
+        (folder / language / "corpus").mkdir(parents=True)
+        for part in PARTS:
+            lines = [msgspec.json.encode(Pair(f"{part} {p.source}", p.english)) for p in pairs(language)]
+            (folder / language / "corpus" / f"{part}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    models = {folder / name / "model": tiny.perturbed(target, amount) for name, amount in drafters.items()}
+    for path, model in {**models, folder / "target" / "model": target}.items():
+        model.save_pretrained(path)
+        tokenizer.save_pretrained(path)
+    return folder
+
+
+def settings(**changes: object) -> LabSettings:
+    small = LabSettings(
+        questions=4,
+        repetitions=1,
+        draft_length=2,
+        draft_lengths=(1, 2),
+        max_tokens=8,
+        domain_questions=4,
+        peer_questions=2,
+        law_texts=12,
+        concurrency=3,
+    )
+    return msgspec.structs.replace(small, **changes)
+
+
+def make_lab(run: Path, chosen: LabSettings) -> Lab:
+    def no_plan(recipe: Recipe) -> None:
+        raise AssertionError("nothing is to be trained here")
+
+    recipe = load_config("lab").train
+    target = run / "target" / "model"
+    return Lab(recipe, chosen, LANGUAGES, run=run, target=target, data="", plan=no_plan)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def measured(run: Path) -> Lab:
+    lab = make_lab(run, settings())
+    for study in (speed, domains, quality, peers):
+        assert list(study.run(lab)), study
+    return lab
+
+
+def test_what_is_measured_is_not_measured_again(measured: Lab, run: Path) -> None:
+    again = make_lab(run, settings())
+    assert all(list(study.run(again)) == [] for study in (speed, domains, quality, peers))
+    other = make_lab(run, settings(law_texts=13))
+    assert other.stage(speed.NAME, **_inputs(other, speed.SETTINGS)).done
+    assert not other.stage("quality-again", **_inputs(other, quality.SETTINGS)).done
+
+
+def _inputs(lab: Lab, names: tuple[str, ...]) -> dict[str, object]:
+    return {name: msgspec.to_builtins(getattr(lab.settings, name)) for name in names}
+
+
+def test_the_studies_find_what_is_so(measured: Lab) -> None:
+    found = read_findings(measured.folder)
+    assert found.speed and found.domains and found.quality and found.peers and not found.scaling
+    assert all(summary.unequal == 0 for summary in found.speed.summaries)
+    lengths = {(s.way.method, s.way.language): s.mean_acceptance_length.value for s in found.speed.compared()}
+    assert lengths["P+F", "de"] > lengths["generic", "de"] >= 1.0 == lengths["plain", "de"]
+    assert [s.way.draft_length for s in found.speed.swept()] == [1, 2] * 2
+    # The same English sentences are in every part.
+    assert found.speed.held_out == {"de": False, "fr": False}
+    assert {(c.drafter, c.language) for c in found.domains.cells} >= {("de", "fr"), ("generalist", "de")}
+    assert found.domains.worst().drafter in LANGUAGES
+    assert all(e.equal and e.texts == 4 for e in found.quality.equality.values())
+    assert found.quality.scores["de"]["plain"] == found.quality.scores["de"]["P+F"]
+    assert all(law.p_log_probability > 0.001 and law.p_length > 0.001 for law in found.quality.law.values())
+    assert found.peers.equality.equal and set(found.peers.ratios) == set(peers.PEERS.values())
+    assert found.provenance.keys() == {"speed", "domains", "quality", "peers"}
+
+
+def test_the_report_is_one_page_and_a_folder(measured: Lab, tmp_path: Path) -> None:
+    findings = msgspec.structs.replace(read_findings(measured.folder), scaling=LINE)
+    names = [path.name for path in write_report(findings, tmp_path)]
+    assert names == ["speedup.svg", "positions.svg", "domains.svg", "scaling.svg", "report.md", "report.html"]
+    page, text = ((tmp_path / name).read_text(encoding="utf8") for name in ("report.html", "report.md"))
+    assert page.count("<svg") == 4 and not re.search(r'(src|href)="(?!#|data:)', page), "nothing is fetched"
+    for said in ("Out of domain", "P+F accepts more than the generic drafter", "logarithm", "NOT HELD OUT"):
+        assert said in page and said in text
+    assert page.count("git_revision") == text.count("git_revision") == 4
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    write_report(findings, tmp_path)
+    assert before == {name: (tmp_path / name).read_bytes() for name in names}
+
+
+def test_a_run_beside_itself_is_the_same(measured: Lab, tmp_path: Path) -> None:
+    changes = compare_runs(measured.folder, measured.folder)
+    assert {(c.acceptance.value, c.verdict, c.questions) for c in changes} == {(1.0, "not told apart", 4)}
+    run = str(measured.folder.parent)
+    result = CliRunner().invoke(evaluate, ["compare", run, run])
+    assert result.exit_code == 0 and len(json.loads(result.stdout.splitlines()[-1])) == len(changes)
+    with pytest.raises(SettingsError, match=r"records.jsonl: no such file; measure first"):
+        compare_runs(measured.folder, tmp_path)
+
+
+def test_a_study_that_does_not_exist_is_refused() -> None:
+    result = CliRunner().invoke(evaluate, ["--what", "speed,sped"])
+    assert isinstance(result.exception, SettingsError) and "`sped` is not among" in str(result.exception)
+
+
+def test_every_study_can_be_named() -> None:
+    modules = (speed, domains, quality, peers, scaling)
+    assert {module.NAME for module in modules} == set(STUDIES) and evaluate.name == "evaluate"
+
+
+LINE = scaling.ScalingReport(
+    language="de",
+    points=[Point(kind="P+F", tokens=2**n, seed=0, mean_acceptance_length=1 + n / 4) for n in range(1, 7)],
+    slopes={"P+F": Interval(value=0.25, low=0.25, high=0.25)},
+    explained={"P+F": 1.0},
+)
+
+
+def test_a_line_over_the_logarithm_is_found() -> None:
+    assert fit(LINE.points) == (LINE.slopes["P+F"], 1.0)
+
+
+def test_noise_is_no_line_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    unclear = 0
+    for _ in range(100):
+        lengths = generator.normal(2.0, 0.1, 18)
+        points = [
+            Point(kind="F", tokens=2 ** (n // 3), seed=n % 3, mean_acceptance_length=float(y))
+            for n, y in enumerate(lengths)
+        ]
+        slope, _ = fit(points)
+        unclear += slope.low < 0 < slope.high
+    assert 85 <= unclear <= 99
+
+
+def test_a_permutation_test_is_right_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    same = [permutation_test(*generator.normal(size=(2, 30)), permutations=199) for _ in range(200)]
+    assert 2 <= sum(p <= 0.05 for p in same) <= 20
+    ones, others = generator.normal(size=(2, 60))
+    assert permutation_test(ones + 1.0, others) < 0.01
+
+
+def test_texts_may_differ_only_where_rounding_decides() -> None:
+    model, prompt = tiny.model(), (3, 4)
+    best, second = model(input_ids=torch.tensor([prompt])).logits[0, -1].topk(2).indices.tolist()
+    assert compare(model, [(prompt, [best], [best])]).same == 1
+    assert compare(model, [(prompt, [best], [second])]).unequal == 1
+    assert compare(model, [(prompt, [best, 7], [best])]).unequal == 1
+    head = model.get_output_embeddings().weight.data
+    head[second] = head[best] * (1 + 1e-9)
+    assert compare(model, [(prompt, [best], [second])]).ties == 1
+
+
+def test_claims_are_worded_by_their_intervals() -> None:
+    above, below = Interval(value=1.2, low=1.1, high=1.3), Interval(value=0.8, low=0.7, high=0.9)
+    unclear = Interval(value=1.1, low=0.9, high=1.3)
+    assert verdict([above, above]) == "Confirmed"
+    assert verdict([below, below]) == "Refuted"
+    assert verdict([above, below]) == "Refuted for some"
+    assert verdict([above, unclear]) == "Not settled for all"
