@@ -92,10 +92,11 @@ def _expected(error: Exception) -> bool:
     from common.models import ModelError
     from common.settings import SettingsError
     from common.storage import RegistryError
+    from train.evaluation.studies.judge import JudgeError
     from train.pair import CorpusError
     from train.pipeline import PipelineError
 
-    return isinstance(error, ModelError | SettingsError | RegistryError | CorpusError | PipelineError)
+    return isinstance(error, ModelError | SettingsError | RegistryError | CorpusError | PipelineError | JudgeError)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "lab"
 """The embedded default with all the drafters that are compared."""
-STUDIES = ("speed", "domains", "quality", "peers", "scaling")
+STUDIES = ("speed", "domains", "quality", "peers", "scaling", "judge")
 
 
 @click.group(invoke_without_command=True)
@@ -94,7 +94,7 @@ def _lab(run: Run, data: str, *, quick: bool) -> Lab:
 
 def _run(name: str, lab: Lab) -> None:
     from cluster.run import start_ray
-    from train.evaluation.studies import domains, peers, quality, scaling, speed
+    from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
 
     studies: dict[str, Callable[[Lab], Iterator[str]]] = {
         "speed": speed.run,
@@ -102,6 +102,7 @@ def _run(name: str, lab: Lab) -> None:
         "quality": quality.run,
         "peers": peers.run,
         "scaling": scaling.run,
+        "judge": judge.run,
     }
     if name == "scaling":
         start_ray()  # it trains

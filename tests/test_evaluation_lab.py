@@ -12,12 +12,10 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
-from tiny_tokenizer import byte_level
+from lab_run import LANGUAGES, make_lab, make_run, settings
 
-from cluster.config import load_config
 from cluster.evaluate_command import STUDIES, evaluate
 from common.settings import SettingsError
-from train.corpus import PARTS
 from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import compare
 from train.evaluation.lab import Lab
@@ -26,60 +24,13 @@ from train.evaluation.report.claims import verdict
 from train.evaluation.report.comparison import compare_runs
 from train.evaluation.report.findings import read_findings
 from train.evaluation.report.page import write_report
-from train.evaluation.settings import LabSettings
-from train.evaluation.studies import domains, peers, quality, scaling, speed
+from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
 from train.evaluation.studies.scaling import Point, fit
-from train.pair import Pair
-from train.recipe import Recipe
-
-LANGUAGES = ("de", "fr")
-
-
-def pairs(language: str, count: int = 6) -> list[Pair]:
-    return [Pair(f"{language} {chr(97 + n)}{n}", f"text {chr(97 + n)}") for n in range(count)]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's folder with all that a training run leaves behind: corpora, drafters, and the target."""
-    folder = tmp_path_factory.mktemp("run")
-    tokenizer, target = byte_level(), tiny.model(vocabulary=len(byte_level()))
-    drafters = {"generic/pretrain": 3.0, "generalist/finetune": 0.2}
-    for number, language in enumerate(LANGUAGES):
-        drafters |= {f"{language}/{name}": 0.1 + 0.2 * number for name in ("pretrain", "finetune-alone", "finetune")}
-        (folder / language / "corpus").mkdir(parents=True)
-        for part in PARTS:
-            lines = [msgspec.json.encode(Pair(f"{part} {p.source}", p.english)) for p in pairs(language)]
-            (folder / language / "corpus" / f"{part}.jsonl").write_bytes(b"\n".join(lines) + b"\n")
-    models = {folder / name / "model": tiny.perturbed(target, amount) for name, amount in drafters.items()}
-    for path, model in {**models, folder / "target" / "model": target}.items():
-        model.save_pretrained(path)
-        tokenizer.save_pretrained(path)
-    return folder
-
-
-def settings(**changes: object) -> LabSettings:
-    small = LabSettings(
-        questions=4,
-        repetitions=1,
-        draft_length=2,
-        draft_lengths=(1, 2),
-        max_tokens=8,
-        domain_questions=4,
-        peer_questions=2,
-        law_texts=12,
-        concurrency=3,
-    )
-    return msgspec.structs.replace(small, **changes)
-
-
-def make_lab(run: Path, chosen: LabSettings) -> Lab:
-    def no_plan(recipe: Recipe) -> None:
-        raise AssertionError("nothing is to be trained here")
-
-    recipe = load_config("lab").train
-    target = run / "target" / "model"
-    return Lab(recipe, chosen, LANGUAGES, run=run, target=target, data="", plan=no_plan)  # type: ignore[arg-type]
+    return make_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +101,7 @@ def test_a_study_that_does_not_exist_is_refused() -> None:
 
 
 def test_every_study_can_be_named() -> None:
-    modules = (speed, domains, quality, peers, scaling)
+    modules = (speed, domains, quality, peers, scaling, judge)
     assert {module.NAME for module in modules} == set(STUDIES) and evaluate.name == "evaluate"
 
 

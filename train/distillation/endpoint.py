@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
-from typing import Any
 
 import openai
 from transformers import PreTrainedTokenizerFast
 
 from train.distillation.answers import Answer, Question, Rejected, answered, rejected
-from train.distillation.settings import DistillSettings, EndpointSettings
-
-TOO_EARLY = 425
+from train.distillation.settings import DistillSettings
+from train.openai_client import api_key, open_client, reason
 
 
 class EndpointAnswers:
@@ -26,21 +23,14 @@ class EndpointAnswers:
         assert settings.endpoint is not None
         self._settings = settings
         self._endpoint = settings.endpoint
-        self._api_key = _api_key(settings.endpoint)
+        api_key(settings.endpoint)  # told now, not after a shard
         self._tokenizer = tokenizer
 
     def answer(self, questions: Sequence[Question]) -> list[Answer | Rejected]:
         return asyncio.run(self._answer_all(questions))
 
     async def _answer_all(self, questions: Sequence[Question]) -> list[Answer | Rejected]:
-        # Its retries, with exponential back-off, cover 408, 409, 429, 5xx and failed connections.
-        async with openai.AsyncOpenAI(
-            base_url=self._endpoint.base_url,
-            api_key=self._api_key,
-            timeout=self._endpoint.timeout_s,
-            max_retries=self._endpoint.max_retries,
-            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_retry_too_early]}),
-        ) as client:
+        async with open_client(self._endpoint) as client:
             places = asyncio.Semaphore(self._settings.concurrency)
             return await asyncio.gather(*(self._answer(client, places, question) for question in questions))
 
@@ -57,7 +47,7 @@ class EndpointAnswers:
                     seed=self._settings.seed + question.number,
                 )
             except openai.APIError as error:
-                return rejected(question, f"{self._endpoint.base_url}: {_reason(error)}")
+                return rejected(question, f"{self._endpoint.base_url}: {reason(error)}")
         # A server that speaks something else (a proxy's page, another API) passes the client's checks.
         choices = getattr(completion, "choices", None)
         if not choices:
@@ -75,22 +65,3 @@ class EndpointAnswers:
         if whole[: len(prompt)] == prompt:
             return [*whole[len(prompt) :], *end]
         return [*self._tokenizer(text, add_special_tokens=False)["input_ids"], *end]
-
-
-async def _retry_too_early(response: Any) -> None:
-    """The client knows no 425, but does what this header says."""
-    if response.status_code == TOO_EARLY:
-        response.headers["x-should-retry"] = "true"
-
-
-def _reason(error: openai.APIError) -> str:
-    status = f"HTTP {error.status_code}: " if isinstance(error, openai.APIStatusError) else ""
-    return status + error.message
-
-
-def _api_key(endpoint: EndpointSettings) -> str:
-    if endpoint.api_key_env is None:
-        return "none"  # the client insists on one
-    if endpoint.api_key_env not in os.environ:
-        raise ValueError(f"endpoint.api_key_env: environment variable {endpoint.api_key_env} is not set")
-    return os.environ[endpoint.api_key_env]

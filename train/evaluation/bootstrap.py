@@ -53,6 +53,11 @@ def ratio(sums: Floats) -> Floats:
         return sums[..., 0] / sums[..., 1]
 
 
+def difference_of_means(sums: Floats) -> Floats:
+    """First column less the second, over the third, which counts the items."""
+    return (sums[..., 0] - sums[..., 1]) / sums[..., 2]
+
+
 def ratio_of_ratios(sums: Floats) -> Floats:
     """The first two columns' ratio over the next two's: how many times as fast."""
     return ratio(sums[..., :2]) / ratio(sums[..., 2:])

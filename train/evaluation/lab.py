@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,11 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from common.engine.decoding import Generation
 from common.models import load_model, load_tokenizer
+from common.types import GenerationRequest, SamplingParams, TokenIds
 from train.corpus import PARTS, read_part
-from train.evaluation.methods import Decoders, Method, find_methods
+from train.evaluation.methods import PLAIN, SPECIALIST, Decoders, Method, find_methods
 from train.evaluation.questions import (
     Question,
     TestSet,
@@ -102,9 +104,34 @@ class Lab:
             if wanted.languages is None or language in wanted.languages
         ]
 
-    def decoders(self, questions: list[Question], concurrency: int = 1) -> Decoders:
+    def pair(self, language: str) -> dict[str, Method]:
+        """Plain decoding and the language's specialist, by name."""
+        return {method.name: method for method in self.methods(language) if method.name in (PLAIN, SPECIALIST)}
+
+    def prompts(self, questions: Sequence[Question]) -> list[TokenIds]:
+        return [tuple(ids) for ids in self.tokenizer([q.prompt for q in questions])["input_ids"]]
+
+    def decode(
+        self, method: Method, questions: Sequence[Question], temperature: float = 0.0, seeds: Sequence[int] = ()
+    ) -> list[Generation]:
+        """Many at a time. `seeds` has one for each question; at temperature 0 none is needed."""
+        settings, stop = self.settings, frozenset({self.tokenizer.eos_token_id})
+        decoder = self.decoders(questions, settings.concurrency).decoder(method, settings.draft_length)
+        return decoder.generate(
+            [
+                GenerationRequest(
+                    prompt=prompt,
+                    max_tokens=settings.max_tokens,
+                    sampling=SamplingParams(temperature=temperature, seed=seed),
+                    stop_token_ids=stop,
+                )
+                for prompt, seed in zip(self.prompts(questions), seeds or [0] * len(questions), strict=True)
+            ]
+        )
+
+    def decoders(self, questions: Sequence[Question], concurrency: int = 1) -> Decoders:
         """With room for these questions and their answers."""
-        longest = max(len(ids) for ids in self.tokenizer([q.prompt for q in questions])["input_ids"])
+        longest = max(map(len, self.prompts(questions)))
         return Decoders(self.target, max_length=longest + self.settings.max_tokens, concurrency=concurrency)
 
     def stage(self, name: str, **inputs: Any) -> Stage:

@@ -13,7 +13,7 @@ from common.engine.drafters import DraftModel, load_drafter
 from common.engine.lookup import LookupEngine
 from train.plan import ALONE, GENERALIST, GENERIC
 
-PLAIN, LOOKUP = "plain", "lookup"
+PLAIN, LOOKUP, SPECIALIST = "plain", "lookup", "P+F"
 
 FOLDERS = {
     "ngram": "{language}/ngram",
@@ -21,7 +21,7 @@ FOLDERS = {
     GENERALIST: f"{GENERALIST}/finetune",
     "P": "{language}/pretrain",
     "F": f"{{language}}/{ALONE}",
-    "P+F": "{language}/finetune",
+    SPECIALIST: "{language}/finetune",
 }
 """Where a run has the drafters of the comparison: same shape, same steps, but for what they have seen."""
 

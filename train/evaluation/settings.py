@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from common.settings import Settings
+from train.distillation.settings import EndpointSettings
 from train.sources import Source
 
 
@@ -48,6 +49,29 @@ class ScalingSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"passes is {self.passes}, must be positive")
 
 
+class JudgeSettings(Settings, frozen=True, kw_only=True):
+    """A language model that grades texts written with and without drafts."""
+
+    endpoint: EndpointSettings
+    """Any server that speaks OpenAI's chat API."""
+    questions: int = 20
+    """Of each language; each is graded twice alone and compared in both orders."""
+    temperature: float = 1.0
+    """Of the texts; at 0 there would be nothing to compare."""
+    concurrency: int = 8
+    attempts: int = 3
+    """Times that a judge is asked until its answer holds a verdict."""
+    usd_per_million_tokens: float | None = None
+    """For the estimate before anything is asked."""
+
+    def __post_init__(self) -> None:
+        for name in ("questions", "concurrency", "attempts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}, must be above 0: else both texts are the same")
+
+
 class LabSettings(Settings, frozen=True, kw_only=True):
     """Sizes of the studies. Questions are chosen by a hash; see `train.evaluation.questions`."""
 
@@ -69,6 +93,8 @@ class LabSettings(Settings, frozen=True, kw_only=True):
     law_texts: int = 300
     """Texts at temperature 1 with and without drafts, whose law must be the same."""
     scaling: ScalingSettings | None = None
+    """None: the study is left out."""
+    judge: JudgeSettings | None = None
     """None: the study is left out."""
     threads: int | None = None
     """Of the processor; None: as PyTorch has it."""

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from train.evaluation.bootstrap import Interval
-from train.evaluation.methods import PLAIN
+from train.evaluation.methods import PLAIN, SPECIALIST
 from train.evaluation.report.findings import Findings
 from train.evaluation.report.tables import method_name
 from train.evaluation.studies.domains import DomainReport
 from train.evaluation.studies.scaling import ScalingReport
-from train.evaluation.studies.speed import SPECIALIST, SpeedReport
+from train.evaluation.studies.speed import SpeedReport
 from train.evaluation.summary import Summary
 
 

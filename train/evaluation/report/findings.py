@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from train.evaluation.studies import domains, peers, quality, scaling, speed
+from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
 from train.evaluation.studies.domains import DomainReport
+from train.evaluation.studies.judge import JudgeReport
 from train.evaluation.studies.peers import PeerReport
 from train.evaluation.studies.quality import QualityReport
 from train.evaluation.studies.scaling import ScalingReport
@@ -26,6 +27,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     scaling: ScalingReport | None
     quality: QualityReport | None
     peers: PeerReport | None
+    judge: JudgeReport | None
     provenance: dict[str, dict[str, Any]]
     """Of each study that is done: when, with what, by which command."""
 
@@ -43,5 +45,6 @@ def read_findings(folder: Path) -> Findings:
         scaling=found(scaling.NAME, ScalingReport),
         quality=found(quality.NAME, QualityReport),
         peers=found(peers.NAME, PeerReport),
+        judge=found(judge.NAME, JudgeReport),
         provenance={name: record["provenance"] for name, record in records.items()},
     )

@@ -10,6 +10,7 @@ from train.evaluation.bootstrap import Interval
 from train.evaluation.methods import LOOKUP, PLAIN
 from train.evaluation.report.findings import Findings
 from train.evaluation.studies.domains import DomainReport
+from train.evaluation.studies.judge import JudgeReport
 from train.evaluation.studies.peers import PeerReport
 from train.evaluation.studies.quality import QualityReport
 from train.evaluation.studies.speed import SpeedReport
@@ -34,6 +35,8 @@ def tables(findings: Findings) -> Iterator[Table]:
         yield _domains(findings.domains)
     if findings.quality is not None:
         yield _quality(findings.quality)
+    if findings.judge is not None:
+        yield _judge(findings.judge)
     if findings.peers is not None:
         yield _peers(findings.peers)
 
@@ -147,6 +150,23 @@ def _quality(report: QualityReport) -> Table:
     )
     note = "p: how often chance alone makes two samples of one law differ so much; small values would speak of a bias."
     return Table("Quality and losslessness", columns, rows, note)
+
+
+def _judge(report: JudgeReport) -> Table:
+    rows = [
+        (
+            language,
+            str(found.graded),
+            "–" if found.plain_grade is None else f"{found.plain_grade:.2f}",
+            "–" if found.drafted_grade is None else f"{found.drafted_grade:.2f}",
+            interval(found.difference),
+            f"{found.wins} / {found.ties} / {found.losses}",
+            str(found.without_verdict),
+        )
+        for language, found in report.languages.items()
+    ]
+    columns = ("language", "graded", "plain", "drafted", "difference", "drafted wins / ties / losses", "no verdict")
+    return Table(f"Judged by {report.model}", columns, rows, "Grades from 1 to 10; a win is one in both orders.")
 
 
 def _peers(report: PeerReport) -> Table:

@@ -9,7 +9,7 @@ import msgspec
 from train.evaluation.bootstrap import Interval, bootstrap, ratio, ratio_of_ratios
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, ways
-from train.evaluation.methods import Method
+from train.evaluation.methods import SPECIALIST, Method
 from train.evaluation.questions import TestSet
 from train.evaluation.records import Record, Records
 from train.plan import GENERALIST, GENERIC
@@ -67,7 +67,11 @@ def run(lab: Lab) -> Iterator[str]:
 def _drafters(lab: Lab) -> list[Method]:
     """Specialists by their languages, then those for all languages."""
     by_language = {language: {m.name: m for m in lab.methods(language)} for language in lab.languages}
-    own = [Method(name=lang, drafter=found["P+F"].drafter) for lang, found in by_language.items() if "P+F" in found]
+    own = [
+        Method(name=lang, drafter=found[SPECIALIST].drafter)
+        for lang, found in by_language.items()
+        if SPECIALIST in found
+    ]
     shared = next(iter(by_language.values()))
     return own + [shared[name] for name in (GENERALIST, GENERIC) if name in shared]
 

@@ -22,12 +22,12 @@ from common.types import GenerationRequest, SamplingParams, TokenIds
 from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality, compare
 from train.evaluation.lab import Lab, inputs_of
-from train.evaluation.methods import LOOKUP, PLAIN, Method
+from train.evaluation.methods import LOOKUP, PLAIN, SPECIALIST, Method
 from train.evaluation.paired import Timed, speed, speed_ratio
 from train.evaluation.questions import Question
 
 NAME = "peers"
-PEERS = {PLAIN: "plain", "P+F": "assisted", LOOKUP: "prompt_lookup"}
+PEERS = {PLAIN: "plain", SPECIALIST: "assisted", LOOKUP: "prompt_lookup"}
 """Our methods, and transformers' name for the same."""
 
 
@@ -66,7 +66,7 @@ def run(lab: Lab) -> Iterator[str]:
     for language in lab.languages:
         questions = lab.own_set(language, settings.peer_questions).questions
         ways = _ways(lab, theirs, language, questions)
-        asked = [tuple(ids) for ids in lab.tokenizer([q.prompt for q in questions])["input_ids"]]
+        asked = lab.prompts(questions)
         _answer(ways, asked[0], 0)  # warms up
         for number, prompt in enumerate(asked):
             prompts.append(prompt)

@@ -16,17 +16,16 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
 from common.engine.decoding import Generation
-from common.types import GenerationRequest, SamplingParams, TokenIds
+from common.types import TokenIds
 from train.evaluation.equality import Equality, compare
 from train.evaluation.lab import Lab, inputs_of
-from train.evaluation.methods import PLAIN, Method
+from train.evaluation.methods import PLAIN, SPECIALIST
 from train.evaluation.permutation import permutation_test
 from train.evaluation.questions import Question
 
 NAME = "quality"
 SETTINGS = ("questions", "draft_length", "max_tokens", "concurrency", "law_texts")
 """What the study depends on."""
-SPECIALIST = "P+F"
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,44 +66,17 @@ def run(lab: Lab) -> Iterator[str]:
     for language in lab.languages:
         yield f"{language}: greedy texts"
         questions = lab.own_set(language, settings.questions).questions
-        texts = {name: _decode(lab, method, questions) for name, method in _pair(lab, language).items()}
+        texts = {name: lab.decode(method, questions) for name, method in lab.pair(language).items()}
         _compare_greedy(lab, language, questions, texts, report)
         yield f"{language}: the law at temperature 1"
         report.law[language] = _law(lab, language, questions)
     stage.finish(**msgspec.to_builtins(report))
 
 
-def _pair(lab: Lab, language: str) -> dict[str, Method]:
-    return {method.name: method for method in lab.methods(language) if method.name in (PLAIN, SPECIALIST)}
-
-
-def _decode(
-    lab: Lab, method: Method, questions: Sequence[Question], temperature: float = 0.0, seeds: Sequence[int] = ()
-) -> list[Generation]:
-    """`seeds` has one for each question; at temperature 0 none is needed."""
-    settings = lab.settings
-    decoder = lab.decoders(list(questions), settings.concurrency).decoder(method, settings.draft_length)
-    return decoder.generate(
-        [
-            GenerationRequest(
-                prompt=prompt,
-                max_tokens=settings.max_tokens,
-                sampling=SamplingParams(temperature=temperature, seed=seed),
-                stop_token_ids=frozenset({lab.tokenizer.eos_token_id}),
-            )
-            for prompt, seed in zip(_prompts(lab, questions), seeds or [0] * len(questions), strict=True)
-        ]
-    )
-
-
-def _prompts(lab: Lab, questions: Sequence[Question]) -> list[TokenIds]:
-    return [tuple(ids) for ids in lab.tokenizer([q.prompt for q in questions])["input_ids"]]
-
-
 def _compare_greedy(
     lab: Lab, language: str, questions: list[Question], texts: dict[str, list[Generation]], report: QualityReport
 ) -> None:
-    prompts = _prompts(lab, questions)
+    prompts = lab.prompts(questions)
     outputs = {name: [text.output for text in found] for name, found in texts.items()}
     triples = zip(prompts, outputs[PLAIN], outputs.get(SPECIALIST, outputs[PLAIN]), strict=True)
     report.equality[language] = compare(lab.reference, triples)
@@ -125,10 +97,10 @@ def _scores(lab: Lab, outputs: Sequence[TokenIds], references: list[str]) -> Sco
 
 def _law(lab: Lab, language: str, questions: list[Question]) -> Law:
     """As many texts each way, of the same questions in turns; no seed is used twice."""
-    count, pair = lab.settings.law_texts, _pair(lab, language)
+    count, pair = lab.settings.law_texts, lab.pair(language)
     asked = [questions[number % len(questions)] for number in range(count)]
     samples = [
-        _facts(lab, asked, _decode(lab, method, asked, 1.0, range(first, first + count)))
+        _facts(lab, asked, lab.decode(method, asked, 1.0, range(first, first + count)))
         for method, first in zip((pair[PLAIN], pair.get(SPECIALIST, pair[PLAIN])), (0, count), strict=True)
     ]
     (likely, lengths), (likely_drafted, lengths_drafted) = samples
@@ -145,7 +117,7 @@ def _facts(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Log-probability and length of each text."""
     likely = []
-    for prompt, text in zip(_prompts(lab, questions), texts, strict=True):
+    for prompt, text in zip(lab.prompts(questions), texts, strict=True):
         tokens = torch.tensor([[*prompt, *text.output]], device=lab.reference.device)
         laws = lab.reference(input_ids=tokens, use_cache=False).logits[0].float().log_softmax(-1)
         written = tokens[0, len(prompt) :]

@@ -9,10 +9,10 @@ import msgspec
 from train.evaluation.bootstrap import Interval
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, Way, ways
+from train.evaluation.methods import SPECIALIST
 from train.evaluation.records import Records
 from train.evaluation.summary import Summary, acceptance_ratio, group, summarise
 
-SPECIALIST = "P+F"
 NAME = "speed"
 RECORDS = "records.jsonl"
 SETTINGS = ("questions", "repetitions", "temperatures", "draft_length", "draft_lengths", "max_tokens")
