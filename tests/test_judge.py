@@ -116,7 +116,7 @@ def test_nonsense_is_asked_again_as_often_as_allowed(lab: Lab, server: Judge) ->
 
 def test_what_was_judged_before_a_failure_is_not_asked_again(lab: Lab, server: Judge) -> None:
     server.fails_after = 10
-    with pytest.raises(JudgeError, match="HTTP 403: .*quota exceeded.*what was judged is kept"):
+    with pytest.raises(JudgeError, match=r"HTTP 403: .*quota exceeded.*what was judged is kept"):
         list(judge.run(lab))
     server.fails_after = None
     list(judge.run(lab))
