@@ -52,7 +52,7 @@ def train_default(run: Run) -> str:
     text = run.folder / "phrasebook"
     write_phrasebook(text, run.config.languages)
     start_ray()
-    Pipeline(run.plan(str(text)).steps, run.folder).run()
+    Pipeline(run.plan(str(text)).steps).run()
     return str(text)
 
 

@@ -54,7 +54,7 @@ def train(
     if unknown:
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
     plan = run.plan(data, force=force)
-    pipeline = Pipeline(of_owners(plan.steps, languages) if languages else plan.steps, run.folder)
+    pipeline = Pipeline(of_owners(plan.steps, languages) if languages else plan.steps)
     again = pipeline.since(first, languages) if first else []
     if dry_run:
         _show_plan(run, plan, pipeline, again)

@@ -66,7 +66,7 @@ def main(folder: Path, event: str, stage: str) -> None:
     Killer.event, Killer.stage = event, stage
     vars(train.pipeline)["Display"] = Killer
     ray.init(address=os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="warning")
-    Pipeline(up_to(stage, plan(folder).steps), folder / "run").run()
+    Pipeline(up_to(stage, plan(folder).steps)).run()
 
 
 if __name__ == "__main__":

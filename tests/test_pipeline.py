@@ -32,7 +32,7 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
 
     def run(recipe: Recipe) -> Pipeline:
         plan = Plan(recipe, ["de", "fr"], run=tmp_path / "run", data=str(tmp_path), target=None, registry=registry)
-        return Pipeline(plan.steps, tmp_path / "run")
+        return Pipeline(plan.steps)
 
     recipe = REPLACE(tiny_recipe(), generic=True)
     with pytest.raises(PipelineError, match=r"fr: corpus: .*fr\.tsv:1"):
@@ -82,7 +82,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_weights(ray_cluster: Non
         folder.mkdir()
         save_target(folder / "target")
         write_text(folder, "de", "Die Nummer {} ist hier.")
-    Pipeline(killed_run.plan(undisturbed).steps, undisturbed / "run").run()
+    Pipeline(killed_run.plan(undisturbed).steps).run()
     kills = (
         ("begin", "de/corpus"),
         ("train", "de/pretrain"),
@@ -94,7 +94,7 @@ def test_a_run_killed_in_every_stage_ends_with_the_same_weights(ray_cluster: Non
     for kill in kills:
         assert _run_until(disturbed, *kill) == -signal.SIGKILL, kill
     assert Registry(disturbed / "registry").current("de") is None, "nothing is published by halves"
-    published = Pipeline(killed_run.plan(disturbed).steps, disturbed / "run").run()
+    published = Pipeline(killed_run.plan(disturbed).steps).run()
     assert published["de"].version == "v0001"
     for model in ("de/pretrain", "de/finetune"):
         path = Path("run", model, "model", "model.safetensors")

@@ -63,7 +63,7 @@ def test_a_comparison_with_a_baseline_that_is_there_is_made(tmp_path: Path) -> N
 
 
 def test_from_a_stage_on_means_it_and_all_later_ones_of_these_languages(tmp_path: Path) -> None:
-    pipeline = Pipeline(plan(recipe(), tmp_path).steps, tmp_path)
+    pipeline = Pipeline(plan(recipe(), tmp_path).steps)
     assert pipeline.since("finetune", ["de"]) == ["de/finetune", "de/evaluate/finetune", "de/publish/finetune"]
     assert "target" in pipeline.since("target") and "de/corpus" not in pipeline.since("target")
     begun = pipeline.steps["de/finetune"].stage

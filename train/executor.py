@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,9 +31,7 @@ class StepFailure(RuntimeError):
 class Executor:
     """Ray queues what its resources do not allow at the moment, so everything that can be begun is."""
 
-    def __init__(self, checkpoints: Path, display: Display) -> None:
-        """`checkpoints` is Ray Train's folder; every machine sees it."""
-        self._checkpoints = checkpoints
+    def __init__(self, display: Display) -> None:
         self._display = display
         self._ended = threading.Event()
 
@@ -74,7 +72,9 @@ class Executor:
             raise
 
     async def _train(self, step: Step, training: Training) -> None:
-        resources = Resources(storage=str(self._checkpoints), **msgspec.structs.asdict(training.workers))
+        # In the stage's folder, so that what other inputs left behind goes with the rest and is never resumed.
+        checkpoints = step.stage.folder / "ray"
+        resources = Resources(storage=str(checkpoints), **msgspec.structs.asdict(training.workers))
         job = training_job(step, training)
 
         def on_progress(_: str, progress: Progress) -> None:
@@ -86,6 +86,7 @@ class Executor:
         if isinstance(outcome, TrainingFailure):
             raise StepFailure(outcome.message)
         step.stage.finish(training=msgspec.to_builtins(outcome))
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from common.registry import Manifest
 from train.display import Display
@@ -21,15 +20,14 @@ class PipelineError(RuntimeError):
 
 
 class Pipeline:
-    """One run of a plan's steps; `run` is the folder of the run, on storage that every machine sees."""
+    """One run of a plan's steps, whose folders every machine sees."""
 
-    def __init__(self, steps: dict[str, Step], run: Path) -> None:
+    def __init__(self, steps: dict[str, Step]) -> None:
         self.steps = steps
         self.failures: dict[str, str] = {}
         """Why, by the names of the stages."""
-        self._checkpoints = run / "ray"
         self._display = Display()
-        self._executor = Executor(self._checkpoints, self._display)
+        self._executor = Executor(self._display)
         self._begun: dict[str, asyncio.Task[None]] = {}
 
     def since(self, first: str, owners: Sequence[str] = ()) -> list[str]:
@@ -41,7 +39,7 @@ class Pipeline:
     def forget(self, names: Iterable[str]) -> None:
         """Have these stages done again."""
         for name in names:
-            self.steps[name].forget(self._checkpoints)
+            self.steps[name].stage.forget()
 
     def run(self) -> dict[str, Manifest]:
         """Do what is not done yet; returns what is published, by name. Raises PipelineError if something failed."""

@@ -48,10 +48,14 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         started = _read(self.folder / STARTED)
         if started is not None and started["key"] == self.key:
             return self._resumption(started)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.forget()
         self.folder.mkdir(parents=True)
         _write(self.folder / STARTED, {"key": self.key, "inputs": self.inputs, "provenance": provenance()})
         return None if started is None else f"{self.name} is done anew: {self._changes(started)}"
+
+    def forget(self) -> None:
+        """Remove the results, to have them made again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def finish(self, **facts: Any) -> None:
         """Declare the results complete; `facts` are kept with the inputs and the provenance."""

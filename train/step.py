@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,8 +72,3 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         """What it published, if that is still the promoted version."""
         assert self.place is not None
         return self.place.published(self.stage.key)
-
-    def forget(self, checkpoints: Path) -> None:
-        """Remove the results and the checkpoints, to have all made again."""
-        shutil.rmtree(self.stage.folder, ignore_errors=True)
-        shutil.rmtree(checkpoints / self.job_name, ignore_errors=True)

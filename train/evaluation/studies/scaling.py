@@ -117,7 +117,7 @@ def _train(lab: Lab, runs: list[_Run]) -> None:
     }
     plan = lab.plan(msgspec.structs.replace(lab.recipe, variants=variants))
     wanted = [f"{settings.language}/finetune-{run.variant}" for run in runs]
-    Pipeline(with_needs(plan.steps, wanted), lab.folder.parent).run()
+    Pipeline(with_needs(plan.steps, wanted)).run()
 
 
 def _report(language: str, runs: list[_Run], records: Records) -> ScalingReport:
