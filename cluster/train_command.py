@@ -28,7 +28,7 @@ STAGES = ("corpus", "target", "pretrain", "distill", "ngram", "finetune", "refre
 @click.command()
 @run_options
 @click.option("--language", "languages", multiple=True, help="Only this language, and what it needs; repeatable.")
-@click.option("--from", "first", type=click.Choice(STAGES), help="Do this stage and all after it again.")
+@click.option("--from", "first", type=click.Choice(STAGES), help="Do this stage, and all that builds on it, again.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, with sizes and times, and do nothing.")
 @click.option("--force", is_flag=True, help="Publish also what is slower than plain decoding or worse than before.")
 def train(
@@ -55,7 +55,7 @@ def train(
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
     plan = run.plan(data, force=force)
     pipeline = Pipeline(of_owners(plan.steps, languages) if languages else plan.steps)
-    again = pipeline.since(first, languages) if first else []
+    again = _again(pipeline, first, languages) if first else []
     if dry_run:
         _show_plan(run, plan, pipeline, again)
         return
@@ -66,6 +66,15 @@ def train(
         pipeline.run()
     finally:
         _report(pipeline)
+
+
+def _again(pipeline: Pipeline, first: str, languages: tuple[str, ...]) -> list[str]:
+    from train.selection import since
+
+    names = since(pipeline.steps, first, languages)
+    if not names:
+        raise SettingsError(f"--from {first}: {', '.join(languages) or 'this configuration'} has no such stage")
+    return names
 
 
 def _save_configuration(run: Run) -> None:

@@ -45,6 +45,7 @@ def polydraft(
         (["train", "--set", "languages=[de, xx]"], "unknown language `xx`"),
         (["train", "--language", "xx"], "--language xx: the configuration has de, fr"),
         (["train", "--from", "nowhere"], "'nowhere'"),
+        (["train", "--from", "ngram"], "--from ngram: this configuration has no such stage"),
         (["train", "--config", "tatoeba"], "--target"),
         (["train", "--config", "tatoeba", "--target", "missing"], "missing: no such folder"),
         (["serve"], "no such model; train it first"),

@@ -16,11 +16,14 @@ from tiny_recipe import tiny_recipe, write_text
 from tiny_target import save_target
 
 from common.registry import Registry
+from train.executor import StepFailure
 from train.pipeline import Pipeline, PipelineError
 from train.plan import Plan
 from train.recipe import PublishSettings, Recipe
 from train.results import as_builtins, results, table
+from train.selection import since
 from train.stages import stage
+from train.step import Step
 
 REPLACE = msgspec.structs.replace
 
@@ -63,8 +66,8 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
     (tmp_path / "run" / "fr" / "finetune" / "rows" / "labels.npy").unlink()
     strict = REPLACE(longer, publish=PublishSettings(require_speedup=1e9))
     refused = run(strict)
-    refused.forget([name for name in refused.since("publish") if name.startswith("de/")])
-    refused.forget(name for name in refused.since("evaluate") if name.startswith("fr/"))
+    refused.forget([name for name in since(refused.steps, "publish") if name.startswith("de/")])
+    refused.forget(name for name in since(refused.steps, "evaluate") if name.startswith("fr/"))
     (tmp_path / "run" / "fr" / "finetune" / "stage.json").unlink()
     with pytest.raises(PipelineError) as failed:
         refused.run()
@@ -72,6 +75,35 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
     assert "fr: finetune: " in str(failed.value) and "labels.npy" in str(failed.value)
     assert set(refused.failures) == {"de/publish/finetune", "fr/finetune"}, "what needs a failed step is not begun"
     assert [manifest.version for manifest in Registry(registry).versions("de")] == ["v0001", "v0002"]
+
+
+class FakeExecutor:
+    """Every step leaves an empty stage, but for French text, which cannot be read."""
+
+    def __init__(self, _: object) -> None:
+        pass
+
+    async def carry_out(self, step: Step) -> None:
+        step.stage.begin()
+        if step.stage.name == "fr/corpus":
+            raise StepFailure("not UTF-8")
+        step.stage.finish()
+
+    def close(self) -> None:
+        pass
+
+
+def test_text_that_cannot_be_read_takes_with_it_what_is_made_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.pipeline.Executor", FakeExecutor)
+    recipe, target = REPLACE(tiny_recipe(), generic=True), save_target(tmp_path / "target")
+    plan = Plan(recipe, ["de", "fr"], run=tmp_path / "run", data="", target=target, registry=str(tmp_path / "registry"))
+    pipeline = Pipeline(plan.steps)
+    with pytest.raises(PipelineError, match=r"^fr: corpus: not UTF-8$"):
+        pipeline.run()
+    done = {name for name, step in plan.steps.items() if step.stage.done}
+    assert done == {name for name in plan.steps if name.startswith("de/")} - {"de/evaluate/generic"}
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from common.settings import SettingsError
 from train.pipeline import Pipeline
 from train.plan import Plan
 from train.recipe import Recipe
-from train.selection import of_owners
+from train.selection import of_owners, since
 from train.step import STAGES
 
 EVERYTHING = (
@@ -62,13 +62,20 @@ def test_a_comparison_with_a_baseline_that_is_there_is_made(tmp_path: Path) -> N
     assert "de/evaluate/generic" in of_owners(whole.steps, ["de"])
 
 
-def test_from_a_stage_on_means_it_and_all_later_ones_of_these_languages(tmp_path: Path) -> None:
-    pipeline = Pipeline(plan(recipe(), tmp_path).steps)
-    assert pipeline.since("finetune", ["de"]) == ["de/finetune", "de/evaluate/finetune", "de/publish/finetune"]
-    assert "target" in pipeline.since("target") and "de/corpus" not in pipeline.since("target")
-    begun = pipeline.steps["de/finetune"].stage
+def test_from_a_stage_on_means_it_and_all_that_builds_on_it_of_these_languages(tmp_path: Path) -> None:
+    steps = plan(recipe(), tmp_path).steps
+    after = ["de/finetune", "de/evaluate/finetune", "de/publish/finetune"]
+    assert since(steps, "finetune", ["de"]) == after
+    assert since(steps, "pretrain", ["de"]) == ["de/pretrain", *after], "answers do not depend on pretraining"
+    assert since(steps, "distill", ["de"]) == ["de/distill", *after]
+    assert set(since(steps, "target")) == steps.keys() - {"de/corpus", "fr/corpus"}
+    assert since(steps, "ngram") == []
+    with_baseline = plan(recipe("train.generic=true"), tmp_path).steps
+    assert "de/evaluate/generic" in since(with_baseline, "pretrain")
+    assert "de/evaluate/generic" not in since(with_baseline, "pretrain", ["de"]), "its drafter stays"
+    begun = steps["de/finetune"].stage
     begun.begin()
-    pipeline.forget(["de/finetune"])
+    Pipeline(steps).forget(["de/finetune"])
     assert not begun.folder.exists()
 
 

@@ -1,18 +1,18 @@
 """Carrying out a plan: every step as soon as those that it needs are done, all on the cluster's resources.
 
-So each language goes its own way from text to published drafter. What is done is not done again. Text that cannot be
-read ends the run at once; what fails later takes with it only the steps that need it, and is told at the end.
+So each language goes its own way from text to published drafter. What is done is not done again. What fails takes with
+it only the steps that need it, and is told at the end.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from common.registry import Manifest
 from train.display import Display
 from train.executor import Executor, StepFailure
-from train.step import STAGES, Step
+from train.step import Step
 
 
 class PipelineError(RuntimeError):
@@ -29,12 +29,6 @@ class Pipeline:
         self._display = Display()
         self._executor = Executor(self._display)
         self._begun: dict[str, asyncio.Task[None]] = {}
-
-    def since(self, first: str, owners: Sequence[str] = ()) -> list[str]:
-        """The stages of the kind `first` (one of STAGES) and of later ones; only of `owners`, unless that is empty."""
-        kinds = STAGES[STAGES.index(first) :]
-        chosen = (step for step in self.steps.values() if step.kind in kinds and (not owners or step.owner in owners))
-        return [step.stage.name for step in chosen]
 
     def forget(self, names: Iterable[str]) -> None:
         """Have these stages done again."""
@@ -70,6 +64,4 @@ class Pipeline:
         try:
             await self._executor.carry_out(step)
         except StepFailure as failure:
-            if step.kind == "corpus":
-                raise PipelineError(f"{step.owner}: corpus: {failure}") from failure
             self.failures[step.stage.name] = str(failure)

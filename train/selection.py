@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from train.stages import Stage
 from train.step import Step
@@ -30,3 +30,13 @@ def of_owners(steps: Steps, owners: Iterable[str]) -> Steps:
         return need.done or need.name == "target" or steps[need.name].owner in own
 
     return with_needs(steps, (name for name, s in steps.items() if s.owner in own and all(map(at_hand, s.needs))))
+
+
+def since(steps: Steps, kind: str, owners: Collection[str] = ()) -> list[str]:
+    """The names of the steps of a kind (one of STAGES) and of all that build on them; only of `owners`, if any."""
+    chosen: list[str] = []
+    for name, step in steps.items():
+        builds_on_chosen = any(need.name in chosen for need in step.needs)
+        if (step.kind == kind or builds_on_chosen) and (not owners or step.owner in owners):
+            chosen.append(name)
+    return chosen
