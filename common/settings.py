@@ -17,6 +17,10 @@ class SettingsError(ValueError):
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every configuration section: frozen, keyword-only, unknown keys refused."""
 
+    def without(self, *names: str) -> dict[str, Any]:
+        """All settings but these, by name, as built-in types."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if name not in names}
+
 
 S = TypeVar("S", bound=Settings)
 

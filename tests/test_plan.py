@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tiny_recipe import write_text
 
 from cluster import train_command
 from cluster.config import load_config
@@ -14,6 +15,7 @@ from train.pipeline import Pipeline
 from train.plan import Plan
 from train.recipe import Recipe
 from train.selection import of_owners, since
+from train.stages import Stage
 from train.step import STAGES
 
 EVERYTHING = (
@@ -86,6 +88,71 @@ def test_a_setting_changes_the_stages_that_use_it_and_those_after(tmp_path: Path
     assert changed == {
         f"{lang}/{s}" for lang in ("de", "fr") for s in ("finetune", "evaluate/finetune", "publish/finetune")
     }
+
+
+def keys(*overrides: str) -> dict[str, str]:
+    made = plan(recipe(*EVERYTHING, "train.pretrain.validate_every=50", *overrides), Path("nowhere"))
+    return {name: step.stage.key for name, step in made.steps.items()}
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.pretrain.log_every=1",
+        "train.finetune.checkpoint_every=10",
+        "train.finetune.micro_rows=2",
+        "train.pretrain.trackers=[mlflow]",
+        "train.pretrain.peak_tflops=1.5",
+        "train.target.loop.checkpoint_every=10",
+        "train.target.workers.workers=2",
+        "train.workers.cpus_per_worker=2",
+        "train.distill.actors=2",
+        "train.refresh.answers.concurrency=1",
+        "train.evaluate.concurrency=1",
+    ],
+)
+def test_settings_that_leave_the_results_alone_leave_the_stages_alone(override: str) -> None:
+    assert keys(override) == keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "kinds"),
+    [
+        ("train.evaluate.validation_prompts=3", {"pretrain"}),
+        ("train.evaluate.max_tokens=7", {"pretrain", "evaluate"}),
+        ("train.evaluate.prompts=7", {"evaluate"}),
+        ("train.evaluate.gpus=0.5", {"evaluate"}),
+        ("train.finetune.zero_stage=1", {"finetune"}),
+        ("train.target.loop.seed=1", {"target"}),
+    ],
+)
+def test_a_setting_changes_only_what_builds_on_what_it_is_about(override: str, kinds: set[str]) -> None:
+    steps = plan(recipe(*EVERYTHING), Path("nowhere")).steps
+    before, after = keys(), keys(override)
+    assert {name for name in before if before[name] != after[name]} == {n for k in kinds for n in since(steps, k)}
+
+
+def test_text_that_is_replaced_in_place_changes_all_that_is_made_from_it(tmp_path: Path) -> None:
+    def made() -> dict[str, Stage]:
+        steps = Plan(recipe(), ["de", "fr"], run=tmp_path, data=str(tmp_path), target=None, registry="registry").steps
+        return {name: step.stage for name, step in steps.items()}
+
+    before = made()
+    before["de/corpus"].begin()
+    write_text(tmp_path, "de", "Die Nummer {} ist hier.")
+    after = made()
+    assert {name for name in before if before[name].key == after[name].key} == {"fr/corpus"}
+    assert str(after["de/corpus"].begin()).startswith("de/corpus is done anew: files.")
+
+
+def test_a_checkpoint_that_is_replaced_in_place_changes_the_drafters_that_begin_with_it(tmp_path: Path) -> None:
+    begun = recipe(f"train.initial={{start: checkpoint, checkpoint: {tmp_path / 'model'}}}", "train.ablations=true")
+    (tmp_path / "model").mkdir()
+    before = plan(begun, tmp_path).steps
+    (tmp_path / "model" / "config.json").touch()
+    after = plan(begun, tmp_path).steps
+    changed = {name for name in before if before[name].stage.key != after[name].stage.key}
+    assert changed == {*since(before, "pretrain"), *since(before, "finetune")}
 
 
 def test_a_folder_made_by_other_settings_is_told_and_cleared(tmp_path: Path) -> None:

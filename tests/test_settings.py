@@ -106,6 +106,10 @@ def test_a_wrong_override_is_named(path: Path, override: str, message: str) -> N
     assert message in str(error.value)
 
 
+def test_settings_can_be_told_without_some() -> None:
+    assert Train(steps=3, languages=("de",)).without("optimizer") == {"steps": 3, "languages": ("de",)}
+
+
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         Optimizer().rate = 1.0  # type: ignore[misc]

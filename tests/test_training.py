@@ -214,7 +214,7 @@ def test_three_languages_of_two_workers_train_at_once_and_as_a_plain_loop_does_w
         assert losses == pytest.approx(plain, rel=ZERO_TOLERANCE), language
 
 
-def test_a_run_told_to_stop_goes_on_with_fewer_workers_and_ends_with_the_best_checkpoint(
+def test_a_run_told_to_stop_goes_on_with_fewer_workers_of_more_rows_and_ends_with_the_best_checkpoint(
     ray_cluster: None, plain: list[float], inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in ENVIRONMENT.items():
@@ -230,7 +230,8 @@ def test_a_run_told_to_stop_goes_on_with_fewer_workers_and_ends_with_the_best_ch
         train(job, stop_at=12, max_failures=0)
     assert not output.exists() and log_lines(output)[-1].step == 13
 
-    progress = fit(job, Resources(workers=1, storage=str(tmp_path / "storage"), max_failures=0))
+    other = msgspec.structs.replace(job, settings=msgspec.structs.replace(job.settings, micro_rows=4))
+    progress = fit(other, Resources(workers=1, storage=str(tmp_path / "storage"), max_failures=0))
     lines = log_lines(output)
     assert [line.step for line in lines] == list(range(1, 41))
     assert [line.loss for line in lines] == pytest.approx(plain, rel=ZERO_TOLERANCE)

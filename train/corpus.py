@@ -47,6 +47,11 @@ class CorpusSettings(Settings, frozen=True, kw_only=True):
     """Fewer training pairs than this after cleaning are an error."""
     seed: int = 0
 
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that there are."""
+        return (*self.train, *self.valid, *self.test, *self.decontaminate)
+
 
 class CorpusReport(msgspec.Struct, frozen=True, kw_only=True):
     pairs: dict[Part, int]

@@ -31,7 +31,8 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     zero_stage: int = 0
     """DeepSpeed ZeRO: 0 replicates everything, 1 shards the optimizer, 2 also gradients, 3 also weights."""
     micro_rows: int = 8
-    """Most rows that a worker takes through the model at once."""
+    """Most rows that a worker takes through the model at once. With another number a run is resumed, too, but then its
+    weights are the undisturbed run's up to rounding only."""
     objective: ObjectiveSettings = ObjectiveSettings()
     checkpoint_every: int = 0
     """Steps between checkpoints to resume from; 0: none, except when one of several workers is told to stop."""
@@ -62,6 +63,15 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("learning_rate and clip must be greater than 0")
         if not 0 <= self.warmup_share < 1:
             raise ValueError(f"warmup_share is {self.warmup_share}, must be in [0, 1)")
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the trained model depends on: not what is told or kept on the way.
+
+        Nor `micro_rows`, by which sums are rounded and dropout is drawn otherwise, as by the number of workers; it is
+        what one changes when the memory was too small. So is `zero_stage`, but no other one can resume its checkpoints.
+        """
+        return self.without("micro_rows", "checkpoint_every", "log_every", "trackers", "peak_tflops")
 
     def micro_batches(self, workers: int) -> tuple[int, int]:
         """How a worker takes its share of a step: rows at once, and how many times.

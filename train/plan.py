@@ -16,10 +16,11 @@ from typing import Any
 import msgspec
 
 from train import tasks
+from train.fingerprint import fingerprints
 from train.job import LoopSettings
 from train.publishing import Place
 from train.recipe import Recipe, RefreshStage
-from train.shapes import NgramSettings
+from train.shapes import DrafterInit, NgramSettings
 from train.stages import Stage, hash_folder, stage
 from train.step import Step, Training
 
@@ -55,6 +56,7 @@ class Plan:
         self.steps: dict[str, Step] = {}
         self._recipe, self._run, self._registry, self._force = recipe, run, registry, force
         self._target_inputs: dict[str, Any] = {}
+        self._checkpoint_inputs = _checkpoint_inputs(recipe.initial)
         texts = {lang: self._corpus(lang, data) for lang in languages}
         self.target = self._made_target(texts) if target is None else self._given_target(target)
         answers = {lang: self._distill(lang, corpus) for lang, corpus in texts.items()}
@@ -68,7 +70,8 @@ class Plan:
 
     def _corpus(self, lang: str, data: str) -> Stage:
         recipe, name = self._recipe, f"{lang}/corpus"
-        inputs: dict[str, Any] = {"corpus": recipe.corpus, "language": lang, "data": data}
+        files = fingerprints(recipe.corpus.sources, lang, data)
+        inputs: dict[str, Any] = {"corpus": recipe.corpus, "language": lang, "data": data, "files": files}
         return self._add(name, tasks.prepare_corpus, (recipe, lang, data), [], **inputs)
 
     def _given_target(self, folder: Path) -> Path:
@@ -91,7 +94,7 @@ class Plan:
                 target=None,
                 evaluate=recipe.evaluate,
             ),
-            settings=settings,
+            settings=settings.inputs,
             prompt=recipe.prompt,
         )
         self._target_inputs = {"target": made}
@@ -127,7 +130,7 @@ class Plan:
     def _refresh(self, name: str, settings: RefreshStage, texts: tasks.Texts, finetuned: Stage) -> Stage:
         drafter, needs = finetuned.folder / "model", [finetuned, *texts.values()]
         arguments = (self._recipe, texts, self.target, drafter)
-        inputs = {"answers": settings.answers, "prompt": self._recipe.prompt}
+        inputs = {"answers": settings.answers.inputs, "prompt": self._recipe.prompt}
         return self._train(name, tasks.prepare_refresh, arguments, needs, settings.loop, drafter, **inputs)
 
     def _ngram(self, lang: str, settings: NgramSettings, texts: tasks.Texts, answers: Stage) -> None:
@@ -177,7 +180,8 @@ class Plan:
     def _drafter(self) -> dict[str, Any]:
         """The inputs of a stage that makes an untrained drafter."""
         recipe = self._recipe
-        return {"drafter": recipe.drafter, "weights": recipe.initial, "vocabulary": recipe.vocabulary}
+        inputs = {"drafter": recipe.drafter, "weights": recipe.initial, "vocabulary": recipe.vocabulary}
+        return inputs | self._checkpoint_inputs
 
     def _publish(self, owner: str, registered: str, texts: tasks.Texts, model: Stage) -> None:
         which = model.name.partition("/")[2]
@@ -191,7 +195,7 @@ class Plan:
     def _evaluate(self, name: str, texts: tasks.Texts, model: Stage) -> Stage:
         recipe = self._recipe
         arguments, needs = (recipe, texts, self.target, model.folder / "model"), [model, *texts.values()]
-        inputs: dict[str, Any] = {"evaluate": recipe.evaluate, "prompt": recipe.prompt}
+        inputs: dict[str, Any] = {"evaluate": recipe.evaluate.inputs, "prompt": recipe.prompt}
         return self._add(name, tasks.evaluate_drafter, arguments, needs, gpus=recipe.evaluate.gpus, **inputs)
 
     def _train(
@@ -213,8 +217,8 @@ class Plan:
             evaluate=self._recipe.evaluate,
         )
         if loop.validate_every:
-            inputs["validation"] = self._recipe.evaluate
-        return self._add(name, work, arguments, needs, training, loop=loop, **inputs)
+            inputs["validation"] = self._recipe.evaluate.validation_inputs
+        return self._add(name, work, arguments, needs, training, loop=loop.inputs, **inputs)
 
     def _add(
         self,
@@ -240,3 +244,10 @@ class Plan:
             place=place,
         )
         return made
+
+
+def _checkpoint_inputs(settings: DrafterInit) -> dict[str, str]:
+    """What is in the folder that drafters begin with, if they do; a model of the hub is known by its name alone."""
+    if settings.checkpoint is None or not Path(settings.checkpoint).is_dir():
+        return {}
+    return {"checkpoint": hash_folder(Path(settings.checkpoint))}

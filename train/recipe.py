@@ -46,6 +46,11 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
     loop: LoopSettings
     workers: WorkerSettings = WorkerSettings()
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the target depends on."""
+        return self.without("loop", "workers") | {"loop": self.loop.inputs}
+
 
 class EvaluateSettings(Settings, frozen=True, kw_only=True):
     """Speculative decoding of held-out prompts, in process."""
@@ -73,6 +78,16 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
         if self.gpus < 0:
             raise ValueError(f"gpus is {self.gpus}, must not be negative")
 
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What an evaluation depends on; the time that is taken is a GPU's or a CPU's, whatever the share."""
+        return self.without("concurrency", "validation_prompts", "gpus") | {"gpu": self.gpus > 0}
+
+    @property
+    def validation_inputs(self) -> dict[str, Any]:
+        """What the choice of the best checkpoint depends on."""
+        return {name: getattr(self, name) for name in ("validation_prompts", "draft_length", "max_tokens")}
+
 
 class RefreshSettings(Settings, frozen=True, kw_only=True):
     """The drafter's own answers to training prompts."""
@@ -93,6 +108,11 @@ class RefreshSettings(Settings, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
         if not 0 <= self.temperature <= 100:
             raise ValueError(f"temperature is {self.temperature}, must be between 0 and 100")
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """What the answers depend on."""
+        return self.without("concurrency")
 
 
 class RefreshStage(Settings, frozen=True, kw_only=True):

@@ -82,22 +82,24 @@ def read_rows(sources: Iterable[Source], language: str, data: str) -> Iterator[t
     """The name and the rows of every file or dataset. Raises CorpusError."""
     for source in sources:
         if isinstance(source, HubSource):
-            name = _fill(source.id, language, data)
-            config = None if source.config is None else _fill(source.config, language, data)
+            name = fill(source.id, language, data)
+            config = None if source.config is None else fill(source.config, language, data)
             yield name, _hub_rows(name, config, source)
         else:
-            for path in _expand(_fill(source, language, data)):
+            for path in matching(fill(source, language, data)):
                 yield path, _file_rows(path)
 
 
-def _fill(template: str, language: str, data: str) -> str:
+def fill(template: str, language: str, data: str) -> str:
+    """Raises CorpusError for a placeholder that there is not."""
     try:
         return template.format(language=language, data=data)
     except (KeyError, IndexError, ValueError):
         raise CorpusError(f"{template}: only {{language}} and {{data}} can be filled in") from None
 
 
-def _expand(pattern: str) -> list[str]:
+def matching(pattern: str) -> list[str]:
+    """The files that a path or URI stands for: itself, if there is no ``*`` in it. Raises CorpusError if none match."""
     if "*" not in pattern:
         return [pattern]
     filesystem, path = fsspec.url_to_fs(pattern)

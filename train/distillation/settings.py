@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
-
 from common.languages import language_name
 from common.settings import Settings
 
@@ -86,11 +84,9 @@ class DistillSettings(Settings, frozen=True, kw_only=True):
     @property
     def inputs(self) -> dict[str, Any]:
         """What the answers depend on: all but how many hands make them, and how patient they are."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        endpoint = values.pop("endpoint")
-        for name in ("actors", "cpus_per_actor", "gpus_per_actor", "max_error_share"):
-            del values[name]
-        return values | {"endpoint": endpoint and {name: endpoint[name] for name in ("base_url", "model")}}
+        values = self.without("actors", "cpus_per_actor", "gpus_per_actor", "max_error_share", "endpoint")
+        served = self.endpoint and {"base_url": self.endpoint.base_url, "model": self.endpoint.model}
+        return values | {"endpoint": served}
 
 
 def estimate_bytes(settings: DistillSettings, prompts: int, mean_tokens: float) -> int:
