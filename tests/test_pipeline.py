@@ -19,6 +19,7 @@ from common.registry import Registry
 from train.executor import StepFailure
 from train.pipeline import Pipeline, PipelineError
 from train.plan import Plan
+from train.provenance import provenance
 from train.recipe import PublishSettings, Recipe
 from train.results import as_builtins, results, table
 from train.selection import since
@@ -47,6 +48,7 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
     assert set(published) == {"de", "fr"} and published["de"].version == "v0001"
     wanted = {"mean_acceptance_length/T=0", "acceptance_rate/T=1", "accepted_at_1/T=1", "speedup/T=1"}
     assert wanted <= published["de"].metrics.keys()
+    assert published["de"].provenance["command"] == provenance()["command"], "the command that somebody gave"
     models = sorted((tmp_path / "run").glob("*/*/model/model.safetensors"))
     assert len(models) == 5  # pretrain and finetune of two languages, and the generic drafter
     written = {path: path.stat().st_mtime_ns for path in models}
@@ -62,6 +64,11 @@ def test_pipeline_publishes_resumes_and_isolates_a_failing_language(ray_cluster:
     longer = REPLACE(recipe, evaluate=REPLACE(recipe.evaluate, prompts=4))
     assert run(longer).run()["de"].version == "v0002", "what depends on the change is done anew"
     assert {path: path.stat().st_mtime_ns for path in models} == written, "and nothing else"
+
+    assert Registry(registry).rollback("de") == "v0001"
+    assert run(longer).run()["de"].version == "v0002"
+    current = Registry(registry).current("de")
+    assert current is not None and current.version == "v0001", "what an operator has decided is left alone"
 
     (tmp_path / "run" / "fr" / "finetune" / "rows" / "labels.npy").unlink()
     strict = REPLACE(longer, publish=PublishSettings(require_speedup=1e9))

@@ -57,6 +57,9 @@ class Pipeline:
 
     async def _do(self, step: Step) -> None:
         if step.done:
+            note = step.note()
+            if note is not None:
+                self._display.say(note)
             return
         await asyncio.gather(*(asyncio.shield(self._begun[need.name]) for need in step.needs))
         if not all(need.done for need in step.needs):

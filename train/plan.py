@@ -18,6 +18,7 @@ import msgspec
 from train import tasks
 from train.fingerprint import fingerprints
 from train.job import LoopSettings
+from train.provenance import provenance
 from train.publishing import Place
 from train.recipe import Recipe, RefreshStage
 from train.shapes import DrafterInit, NgramSettings
@@ -55,6 +56,7 @@ class Plan:
     ) -> None:
         self.steps: dict[str, Step] = {}
         self._recipe, self._run, self._registry, self._force = recipe, run, registry, force
+        self._provenance = provenance()
         self._target_inputs: dict[str, Any] = {}
         self._checkpoint_inputs = _checkpoint_inputs(recipe.initial)
         texts = {lang: self._corpus(lang, data) for lang in languages}
@@ -187,7 +189,7 @@ class Plan:
         which = model.name.partition("/")[2]
         evaluated = self._evaluate(f"{owner}/evaluate/{which}", texts, model)
         place = Place(registry=self._registry, name=registered, force=self._force)
-        arguments = (self._recipe, texts, self.target, model.folder / "model", evaluated, place)
+        arguments = (self._recipe, texts, self.target, model.folder / "model", evaluated, place, self._provenance)
         name, needs = f"{owner}/publish/{which}", [model, evaluated, *texts.values()]
         gpus = self._recipe.evaluate.gpus  # it may have to evaluate the promoted one
         self._add(name, tasks.publish_drafter, arguments, needs, place=place, gpus=gpus, registry=self._registry)

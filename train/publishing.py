@@ -13,7 +13,6 @@ from common.registry import Manifest, Registry
 from common.types import TokenIds
 from train.evaluation.drafter import Evaluation, evaluate
 from train.gate import check
-from train.provenance import provenance
 from train.recipe import EvaluateSettings, PublishSettings
 
 
@@ -27,9 +26,17 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Whatever the gate says."""
 
     def published(self, key: str) -> Manifest | None:
-        """The promoted version, if it was published with this key."""
-        current = Registry(self.registry).current(self.name)
-        return current if current is not None and current.provenance.get("stage") == key else None
+        """The newest version with this key, whether it is the current one or not."""
+        versions = Registry(self.registry).versions(self.name)
+        return next((found for found in reversed(versions) if found.provenance.get("stage") == key), None)
+
+    def note(self, key: str) -> str | None:
+        """What to say of a version with this key that is not current: somebody has decided so, and it stays so."""
+        own, current = self.published(key), Registry(self.registry).current(self.name)
+        if own is None or current is None or own.version == current.version:
+            return None
+        promote = f"polydraft drafters promote {self.name} {own.version}"
+        return f"{self.name}: {own.version} is published, but {current.version} is current and stays so ({promote})"
 
 
 def judge(
@@ -52,8 +59,8 @@ def judge(
     check(settings, own, rival)
 
 
-def publish(place: Place, drafter: Path, target: Path, own: Evaluation, **facts: Any) -> Manifest:
-    """Publish and promote; `facts` go to the provenance."""
+def publish(place: Place, drafter: Path, target: Path, own: Evaluation, provenance: dict[str, Any]) -> Manifest:
+    """Publish and promote. The key of the stage, by which a version is found again, is in the provenance."""
     registry = Registry(place.registry)
     fits = _fingerprint(drafter)
     problem = mismatch(_fingerprint(target), fits)
@@ -64,7 +71,7 @@ def publish(place: Place, drafter: Path, target: Path, own: Evaluation, **facts:
         target=str(target),
         fingerprint=fits,
         metrics=own.metrics(),
-        provenance=provenance(**facts),
+        provenance=provenance,
     )
     registry.promote(place.name, manifest.version)
     return manifest

@@ -69,6 +69,10 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
         return self.stage.done and (self.place is None or self.published() is not None)
 
     def published(self) -> Manifest | None:
-        """What it published, if that is still the promoted version."""
+        """The version that it published."""
         assert self.place is not None
         return self.place.published(self.stage.key)
+
+    def note(self) -> str | None:
+        """What the user should know of a step that is done."""
+        return None if self.place is None else self.place.note(self.stage.key)

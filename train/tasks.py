@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from transformers import PreTrainedTokenizerFast
@@ -150,14 +151,24 @@ def evaluate_drafter(stage: Stage, recipe: Recipe, texts: Texts, target: Path, d
 
 
 def publish_drafter(
-    stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path, evaluated: Stage, place: Place
+    stage: Stage,
+    recipe: Recipe,
+    texts: Texts,
+    target: Path,
+    drafter: Path,
+    evaluated: Stage,
+    place: Place,
+    provenance: dict[str, Any],
 ) -> Steps:
-    """Publish and promote what the gate lets pass. Raises NotWorthPublishing; then the registry is untouched."""
+    """Publish and promote what the gate lets pass. Raises NotWorthPublishing; then the registry is untouched.
+
+    `provenance` is the run's: this process was started by Ray, not by the command that somebody gave.
+    """
     own = msgspec.convert(evaluated.facts(), Evaluation)
     prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
     yield from judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
     facts = {"stage": stage.key, "recipe": msgspec.to_builtins(recipe), "forced": place.force}
-    manifest = publish(place, drafter, target, own, **facts)
+    manifest = publish(place, drafter, target, own, provenance | facts)
     stage.finish(version=manifest.version)
     yield 1, 1
 
