@@ -59,11 +59,10 @@ def train(
     if dry_run:
         _show_plan(run, plan, pipeline, again)
         return
-    pipeline.forget(again)
     start_ray()
     _save_configuration(run)
     try:
-        pipeline.run()
+        pipeline.run(again)
     finally:
         _report(pipeline)
 

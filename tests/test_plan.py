@@ -11,7 +11,6 @@ from tiny_recipe import write_text
 from cluster import train_command
 from cluster.config import load_config
 from common.settings import SettingsError
-from train.pipeline import Pipeline
 from train.plan import Plan
 from train.recipe import Recipe
 from train.selection import of_owners, since
@@ -75,10 +74,6 @@ def test_from_a_stage_on_means_it_and_all_that_builds_on_it_of_these_languages(t
     with_baseline = plan(recipe("train.generic=true"), tmp_path).steps
     assert "de/evaluate/generic" in since(with_baseline, "pretrain")
     assert "de/evaluate/generic" not in since(with_baseline, "pretrain", ["de"]), "its drafter stays"
-    begun = steps["de/finetune"].stage
-    begun.begin()
-    Pipeline(steps).forget(["de/finetune"])
-    assert not begun.folder.exists()
 
 
 def test_a_setting_changes_the_stages_that_use_it_and_those_after(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ it only the steps that need it, and is told at the end.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from common.registry import Manifest
+from train.capacity import check_cluster
 from train.display import Display
 from train.executor import Executor, StepFailure
 from train.step import Step
@@ -30,13 +31,15 @@ class Pipeline:
         self._executor = Executor(self._display)
         self._begun: dict[str, asyncio.Task[None]] = {}
 
-    def forget(self, names: Iterable[str]) -> None:
-        """Have these stages done again."""
-        for name in names:
-            self.steps[name].stage.forget()
+    def run(self, again: Collection[str] = ()) -> dict[str, Manifest]:
+        """Do what is not done yet, and some stages `again`; returns what is published, by name.
 
-    def run(self) -> dict[str, Manifest]:
-        """Do what is not done yet; returns what is published, by name. Raises PipelineError if something failed."""
+        Raises SettingsError, before anything is done, if the cluster is too small; PipelineError if something failed.
+        """
+        to_do = [step for name, step in self.steps.items() if name in again or not step.done]
+        check_cluster(request for step in to_do for request in step.requests)
+        for name in again:
+            self.steps[name].stage.forget()
         with self._display:
             asyncio.run(self._run())
         if self.failures:

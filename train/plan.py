@@ -16,13 +16,15 @@ from typing import Any
 import msgspec
 
 from train import tasks
+from train.capacity import Request
 from train.fingerprint import fingerprints
+from train.graph import Graph
 from train.job import LoopSettings
 from train.provenance import provenance
 from train.publishing import Place
 from train.recipe import Recipe, RefreshStage
 from train.shapes import DrafterInit, NgramSettings
-from train.stages import Stage, hash_folder, stage
+from train.stages import Stage, hash_folder
 from train.step import Step, Training
 
 GENERIC = "generic"
@@ -54,10 +56,9 @@ class Plan:
         registry: str,
         force: bool = False,
     ) -> None:
-        self.steps: dict[str, Step] = {}
+        self._graph = Graph(run)
         self._recipe, self._run, self._registry, self._force = recipe, run, registry, force
         self._provenance = provenance()
-        self._target_inputs: dict[str, Any] = {}
         self._checkpoint_inputs = _checkpoint_inputs(recipe.initial)
         texts = {lang: self._corpus(lang, data) for lang in languages}
         self.target = self._made_target(texts) if target is None else self._given_target(target)
@@ -70,26 +71,31 @@ class Plan:
         for lang in languages:
             self._language(lang, {lang: texts[lang]}, answers[lang], baselines)
 
+    @property
+    def steps(self) -> dict[str, Step]:
+        """By the names of their stages."""
+        return self._graph.steps
+
     def _corpus(self, lang: str, data: str) -> Stage:
         recipe, name = self._recipe, f"{lang}/corpus"
         files = fingerprints(recipe.corpus.sources, lang, data)
         inputs: dict[str, Any] = {"corpus": recipe.corpus, "language": lang, "data": data, "files": files}
-        return self._add(name, tasks.prepare_corpus, (recipe, lang, data), [], **inputs)
+        return self._graph.add(name, tasks.prepare_corpus, (recipe, lang, data), [], **inputs)
 
     def _given_target(self, folder: Path) -> Path:
-        self._target_inputs = {"target": hash_folder(folder)}
+        self._graph.share(target=hash_folder(folder))
         return folder
 
     def _made_target(self, texts: tasks.Texts) -> Path:
         recipe, settings = self._recipe, self._recipe.target
         assert settings is not None
         folder = self._run / "target"
-        made = self._add(
+        made = self._graph.add(
             "target",
             tasks.prepare_target,
             (recipe, settings, texts),
             texts.values(),
-            Training(
+            training=Training(
                 initial=folder / "initial",
                 loop=settings.loop,
                 workers=settings.workers,
@@ -99,14 +105,21 @@ class Plan:
             settings=settings.inputs,
             prompt=recipe.prompt,
         )
-        self._target_inputs = {"target": made}
+        self._graph.share(target=made)
         return folder / "model"
 
     def _distill(self, lang: str, corpus: Stage) -> Stage:
-        recipe = self._recipe
-        inputs: dict[str, Any] = {"distill": recipe.distill.inputs, "prompt": recipe.prompt}
-        arguments = (recipe, corpus, lang, self.target)
-        return self._add(f"{lang}/distill", tasks.distill_answers, arguments, [corpus], **inputs)
+        recipe, settings = self._recipe, self._recipe.distill
+        actors = Request(setting="train.distill", cpus=settings.cpus_per_actor, gpus=settings.gpus_per_actor)
+        return self._graph.add(
+            f"{lang}/distill",
+            tasks.distill_answers,
+            (recipe, corpus, lang, self.target),
+            [corpus],
+            actors=actors if settings.on_actors else None,
+            distill=settings.inputs,
+            prompt=recipe.prompt,
+        )
 
     def _generic(self, texts: tasks.Texts) -> Stage:
         """As many steps as a specialist gets in both its stages."""
@@ -138,7 +151,9 @@ class Plan:
     def _ngram(self, lang: str, settings: NgramSettings, texts: tasks.Texts, answers: Stage) -> None:
         recipe, needs = self._recipe, [answers, *texts.values()]
         arguments = (recipe, texts, self.target, [answers])
-        made = self._add(f"{lang}/ngram", tasks.make_ngram, arguments, needs, ngram=settings, prompt=recipe.prompt)
+        made = self._graph.add(
+            f"{lang}/ngram", tasks.make_ngram, arguments, needs, ngram=settings, prompt=recipe.prompt
+        )
         self._publish(lang, f"{lang}-ngram", texts, made)
 
     def _language(self, lang: str, texts: tasks.Texts, answers: Stage, baselines: dict[str, Stage]) -> None:
@@ -192,13 +207,13 @@ class Plan:
         arguments = (self._recipe, texts, self.target, model.folder / "model", evaluated, place, self._provenance)
         name, needs = f"{owner}/publish/{which}", [model, evaluated, *texts.values()]
         gpus = self._recipe.evaluate.gpus  # it may have to evaluate the promoted one
-        self._add(name, tasks.publish_drafter, arguments, needs, place=place, gpus=gpus, registry=self._registry)
+        self._graph.add(name, tasks.publish_drafter, arguments, needs, place=place, gpus=gpus, registry=self._registry)
 
     def _evaluate(self, name: str, texts: tasks.Texts, model: Stage) -> Stage:
         recipe = self._recipe
         arguments, needs = (recipe, texts, self.target, model.folder / "model"), [model, *texts.values()]
         inputs: dict[str, Any] = {"evaluate": recipe.evaluate.inputs, "prompt": recipe.prompt}
-        return self._add(name, tasks.evaluate_drafter, arguments, needs, gpus=recipe.evaluate.gpus, **inputs)
+        return self._graph.add(name, tasks.evaluate_drafter, arguments, needs, gpus=recipe.evaluate.gpus, **inputs)
 
     def _train(
         self,
@@ -220,32 +235,7 @@ class Plan:
         )
         if loop.validate_every:
             inputs["validation"] = self._recipe.evaluate.validation_inputs
-        return self._add(name, work, arguments, needs, training, loop=loop.inputs, **inputs)
-
-    def _add(
-        self,
-        name: str,
-        work: Callable[..., tasks.Steps],
-        arguments: tuple[Any, ...],
-        needs: Iterable[Stage],
-        training: Training | None = None,
-        place: Place | None = None,
-        gpus: float = 0.0,
-        **inputs: Any,
-    ) -> Stage:
-        """Everything but the texts and the target itself builds on the target."""
-        inputs |= self._target_inputs | {need.name: need for need in needs}
-        made = stage(self._run, name, **inputs)
-        self.steps[name] = Step(
-            stage=made,
-            needs=tuple(i for i in inputs.values() if isinstance(i, Stage)),
-            work=work,
-            arguments=arguments,
-            gpus=gpus,
-            training=training,
-            place=place,
-        )
-        return made
+        return self._graph.add(name, work, arguments, needs, training=training, loop=loop.inputs, **inputs)
 
 
 def _checkpoint_inputs(settings: DrafterInit) -> dict[str, str]:

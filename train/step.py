@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from common.registry import Manifest
+from train.capacity import Request
 from train.job import LoopSettings
 from train.publishing import Place
 from train.recipe import EvaluateSettings, WorkerSettings
@@ -31,6 +32,15 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
     evaluate: EvaluateSettings
     """How checkpoints are judged, if the loop wants them to be."""
 
+    @property
+    def requests(self) -> list[Request]:
+        """What it asks Ray for; checkpoints are judged beside, or after, the training."""
+        setting = "train.target.workers" if self.target is None else "train.workers"
+        cpus, own = self.workers.cpus_per_worker, self.workers
+        training = Request(setting=setting, parts=own.workers, cpus=cpus, gpus=int(own.use_gpu))
+        judging = Request(setting=f"{setting}.validation_gpus", cpus=cpus, gpus=own.validation_gpus)
+        return [training, judging] if self.loop.validate_every else [training]
+
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     stage: Stage
@@ -40,6 +50,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """For `work`, after the stage."""
     gpus: float = 0.0
     """For `work`."""
+    actors: Request | None = None
+    """That `work` starts, if it does: at least one of them."""
     training: Training | None = None
     place: Place | None = None
     """Where the step publishes, if it does."""
@@ -63,6 +75,13 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     def job_name(self) -> str:
         """Of the training run."""
         return f"{self.stage.name.replace('/', '-')}-{self.stage.key[:12]}"
+
+    @property
+    def requests(self) -> list[Request]:
+        """What it asks Ray for, one after another."""
+        work = [Request(setting="train.evaluate.gpus", gpus=self.gpus)] if self.gpus else []
+        actors = [self.actors] if self.actors is not None else []
+        return work + actors + (self.training.requests if self.training is not None else [])
 
     @property
     def done(self) -> bool:

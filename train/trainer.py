@@ -30,7 +30,8 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT = {
-    # Trainers queue for resources while others use them; Ray gives up and starts over after a minute.
+    # Trainers queue for resources while others use them; Ray gives up and starts over after a minute. What no
+    # machine has at all is refused before (train.capacity).
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(24 * 3600),
     # How often a controller asks its workers: a finished run holds its resources until then. Ray's own is 2 s.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
