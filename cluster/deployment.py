@@ -10,25 +10,25 @@ from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
 
 from cluster.config import Config
+from common.languages import GENERALIST
 from common.models import fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from serve.app import build_drafter, build_main, drafter_app_name
-from serve.drafting.speculation import GENERIC
 from serve.handles import MAIN_APP
 
 logger = logging.getLogger(__name__)
 
 
 def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Manifest]:
-    """The current drafter of each language, and the generic one if there is one, less those that do not fit the target.
+    """The current drafter for each language, and the generalist if there is one, less those that do not fit the target.
 
     Raises ModelError if the target cannot be used, RegistryError if the registry cannot.
     """
     wanted = fingerprint(load_tokenizer(target), load_config(target))
     published, usable = Registry(registry), {}
-    generic = [GENERIC] if published.current(GENERIC) is not None else []
-    for language in [*config.languages, *generic]:
-        manifest = published.current(language)
+    generalist = [GENERALIST] if published.current(config.serve.registered(GENERALIST)) is not None else []
+    for language in [*config.languages, *generalist]:
+        manifest = published.current(config.serve.registered(language))
         problem = "none is published" if manifest is None else mismatch(wanted, manifest.fingerprint)
         if manifest is None or problem is not None:
             logger.warning("%s is served without a drafter: %s", language, problem)

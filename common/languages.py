@@ -13,6 +13,9 @@ NAMES: dict[str, str] = {
 }
 """English name by ISO 639-1 code, for every language that can be identified."""
 
+GENERALIST = "generalist"
+"""Stands where a language would, for the drafter trained on all of them; a language without a drafter gets it."""
+
 FRAME = "en"
 """People give instructions in it around text in other languages."""
 

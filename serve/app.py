@@ -32,9 +32,9 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
 
 
 def build_drafter(registry: str, language: str, cache: str, settings: ServeSettings) -> Application:
-    """The current drafter of a language; deploy it as `drafter_app_name(language)` with no route."""
+    """The current drafter for a language; deploy it as `drafter_app_name(language)` with no route."""
     drafter = _model_deployment(Drafter, DRAFTER, settings.drafter, settings)
-    return drafter.bind(registry, language, cache, settings)
+    return drafter.bind(registry, settings.registered(language), cache, settings)
 
 
 def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings: ServeSettings) -> Deployment:

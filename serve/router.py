@@ -11,11 +11,11 @@ from ray.serve import metrics as ray_metrics
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from common.languages import LanguageIdentifier
+from common.languages import GENERALIST, LanguageIdentifier
 from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
-from serve.drafting.speculation import GENERIC, NGRAM, Speculation
+from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
 from serve.http.api import build_api
@@ -56,7 +56,7 @@ class Service:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        return tuple(name for name in self._directory.names if name != GENERIC)
+        return tuple(name for name in self._directory.names if name != GENERALIST)
 
     @property
     def drafters(self) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import msgspec
+
+from common.languages import GENERALIST, language_name
 from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
 from serve.drafting.draft_length import SpeculationSettings
@@ -43,6 +46,9 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     """The name clients ask for."""
     chat_template: str | None = None
     """Jinja template for chat; None takes the tokenizer's own."""
+    drafters: dict[str, str] = msgspec.field(default_factory=dict)
+    """What drafts for a language (or as the generalist), by its name in the registry, where that is another than the
+    language's own: ``{de: de-ngram}``."""
     speculation: SpeculationSettings = SpeculationSettings()
     draft_deadline_s: float = 1.0
     """A draft that takes longer is not waited for."""
@@ -70,3 +76,9 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.verifier.autoscaling is not None and self.verifier.autoscaling.min_replicas == 0:
             raise ValueError("verifier.autoscaling.min_replicas must be at least 1: every text needs the target")
+        for language in self.drafters.keys() - {GENERALIST}:
+            language_name(language)
+
+    def registered(self, language: str) -> str:
+        """The name in the registry of a language's drafter, or of the generalist."""
+        return self.drafters.get(language, language)

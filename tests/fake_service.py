@@ -27,7 +27,7 @@ class FakeService:
     context_length = 96
     stop_token_ids = frozenset({EOS})
     languages = ("de", "ja")
-    drafters = ("de", "generic", "ja", "ngram")
+    drafters = ("de", "generalist", "ja", "ngram")
 
     def __init__(self, answer: str = "東京に住んでいます。", *, template: str | None = TEMPLATE) -> None:
         self.codec = TextCodec(tiny_tokenizer.byte_level(vocab_size=270), template)

@@ -36,7 +36,7 @@ def service() -> FakeService:
         ({"temprature": 1}, "temprature", "unknown field"),
         ({"language": "klingon"}, "language", "unknown language `klingon`"),
         ({"language": 3}, "language", "valid string"),
-        ({"speculation": "klingon"}, "speculation", "no drafter `klingon`, there are: de, generic, ja, ngram"),
+        ({"speculation": "klingon"}, "speculation", "no drafter `klingon`, there are: de, generalist, ja, ngram"),
         ({"speculation": -1}, "speculation", "greater than or equal to 0"),
         ({"speculation": 65}, "speculation", "less than or equal to 64"),
         ({"speculation": True}, "speculation", "expected `auto`, `off`"),

@@ -48,7 +48,7 @@ async def test_top_k_is_off_at_0_and_at_vllms_minus_1(service: FakeService, off:
         (0, None, 0),
         (7, None, 7),
         ({"drafter": "de"}, "de", None),
-        ({"drafter": "generic", "max_draft_length": 3}, "generic", 3),
+        ({"drafter": "generalist", "max_draft_length": 3}, "generalist", 3),
         (None, None, None),
     ],
 )

@@ -14,10 +14,11 @@ from test_session import Deployed, _Hanging, expected, replica, streams
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
+from common.languages import GENERALIST
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
 from serve.drafting.remote_drafter import FOLLOW_EVERY
-from serve.drafting.speculation import GENERIC, NGRAM, Speculation
+from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import RequestTimeout
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
@@ -94,14 +95,14 @@ async def test_a_drafter_that_was_asked_for_stays() -> None:
     assert "fr/v1" in {progress.drafter for progress in rounds} <= {"fr/v1", NGRAM, None}
 
 
-async def test_a_language_without_a_drafter_gets_the_generic_one() -> None:
+async def test_a_language_without_a_drafter_gets_the_generalist() -> None:
     async with (
         streams() as pool,
         replica(tiny.verifier(tiny.model())) as verifier,
-        replica(engine(), "generic/v1") as generic,
+        replica(engine(), "generalist/v1") as generalist,
     ):
-        rounds = await write(pool, verifier, {GENERIC: generic}, asking(language="pl"))
-    assert rounds[-1].drafter == "generic/v1"
+        rounds = await write(pool, verifier, {GENERALIST: generalist}, asking(language="pl"))
+    assert rounds[-1].drafter == "generalist/v1"
 
 
 async def test_repeating_text_is_drafted_by_lookup() -> None:

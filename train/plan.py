@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from common.languages import GENERALIST
 from train import tasks
 from train.capacity import Request
 from train.fingerprint import fingerprints
@@ -29,8 +30,6 @@ from train.step import Step, Training
 
 GENERIC = "generic"
 """Stands where a language would, for the drafter trained on English text only."""
-GENERALIST = "generalist"
-"""Stands where a language would, for the drafter trained on all languages."""
 ALONE = "finetune-alone"
 """The stage of a drafter that was finetuned without having been pretrained."""
 

@@ -1,7 +1,8 @@
 """Who drafts for one text, and how much, round by round.
 
     a deployed drafter   of the language that was asked for or identified, once its lease has come
-    n-gram lookup        until then, and for texts in a language without a drafter
+                         or of the generalist, where there is none of the language
+    n-gram lookup        until then, and where there is neither
     nobody               when drafting does not pay: the draft-length controller says 0
 
 The drafter that was chosen at the start need not stay: see `audition`.
@@ -17,6 +18,7 @@ from typing import Protocol
 
 import msgspec
 
+from common.languages import GENERALIST
 from common.messages import Verdict
 from common.ngram import NgramIndex
 from common.rounds import TokenLog
@@ -29,9 +31,6 @@ from serve.stream.streams import StreamPool
 
 NGRAM = "ngram"
 """Name of the n-gram lookup among the drafters."""
-
-GENERIC = "generic"
-"""Name of the drafter, if one is deployed, for texts whose language has none."""
 
 logger = logging.getLogger(__name__)
 
@@ -149,13 +148,13 @@ class Speculation:
             await self._remote.close()
 
     def _first_choice(self) -> str | None:
-        """What was asked for, the language's drafter, or the generic one."""
+        """What was asked for, the language's drafter, or the generalist."""
         if self._request.max_draft_length == 0:
             return None
         if self._request.drafter is not None:
             return self._request.drafter
         language = self._request.language
-        return language if self._drafters.source(language) is not None else GENERIC
+        return language if self._drafters.source(language) is not None else GENERALIST
 
     def _remote_drafter(self, name: str | None) -> RemoteDrafter | None:
         source = self._drafters.source(name)

@@ -11,7 +11,8 @@ from transformers import PreTrainedModel
 from common.engine.decoding import Decoder, build_decoder
 from common.engine.drafters import DraftModel, load_drafter
 from common.engine.lookup import LookupEngine
-from train.plan import ALONE, GENERALIST, GENERIC
+from common.languages import GENERALIST
+from train.plan import ALONE, GENERIC
 
 PLAIN, LOOKUP, SPECIALIST = "plain", "lookup", "P+F"
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from common.languages import language_name
+from common.languages import GENERALIST, language_name
 from train.evaluation.bootstrap import Interval
 from train.evaluation.report.findings import Findings
 from train.evaluation.report.tables import interval
 from train.evaluation.studies.domains import DomainReport
 from train.evaluation.studies.scaling import ScalingReport
 from train.evaluation.studies.speed import SpeedReport
-from train.plan import GENERALIST, GENERIC
+from train.plan import GENERIC
 
 OTHERS = {
     GENERIC: "the generic drafter, trained on English only",

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 
 import msgspec
 
+from common.languages import GENERALIST
 from train.evaluation.bootstrap import Interval, bootstrap, ratio, ratio_of_ratios
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, ways
 from train.evaluation.methods import SPECIALIST, Method
 from train.evaluation.questions import TestSet
 from train.evaluation.records import Record, Records
-from train.plan import GENERALIST, GENERIC
+from train.plan import GENERIC
 
 NAME = "domains"
 SETTINGS = ("sets", "domain_questions", "draft_length", "max_tokens", "concurrency")
