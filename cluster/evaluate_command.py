@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "lab"
 """The embedded default with all the drafters that are compared."""
-STUDIES = ("speed", "domains", "quality", "peers", "scaling", "judge")
+STUDIES = ("speed", "http", "domains", "quality", "peers", "scaling", "judge")
 
 
 @click.group(invoke_without_command=True)
@@ -51,7 +51,7 @@ def evaluate(
     run.check_trained()
     lab = _lab(run, data, quick=quick)
     for name in chosen:
-        _run(name, lab)
+        _run(name, lab, run)
     findings = read_findings(lab.folder)
     written = write_report(findings, output or lab.folder / "report")
     sys.stdout.write(msgspec.json.encode(_figures(chosen, findings, written)).decode() + "\n")
@@ -92,12 +92,14 @@ def _lab(run: Run, data: str, *, quick: bool) -> Lab:
     return lab
 
 
-def _run(name: str, lab: Lab) -> None:
+def _run(name: str, lab: Lab, run: Run) -> None:
+    from cluster.asking import asking
     from cluster.run import start_ray
-    from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
+    from train.evaluation.studies import domains, http, judge, peers, quality, scaling, speed
 
     studies: dict[str, Callable[[Lab], Iterator[str]]] = {
         "speed": speed.run,
+        "http": lambda lab: http.run(lab, asking(run)),
         "domains": domains.run,
         "quality": quality.run,
         "peers": peers.run,

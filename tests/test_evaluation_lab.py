@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -24,7 +26,7 @@ from train.evaluation.report.claims import verdict
 from train.evaluation.report.comparison import compare_runs
 from train.evaluation.report.findings import read_findings
 from train.evaluation.report.page import write_report
-from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
+from train.evaluation.studies import domains, http, judge, peers, quality, scaling, speed
 from train.evaluation.studies.scaling import Point, fit
 
 
@@ -68,7 +70,39 @@ def test_the_studies_find_what_is_so(measured: Lab) -> None:
     assert found.quality.scores["de"]["plain"] == found.quality.scores["de"]["P+F"]
     assert all(law.p_log_probability > 0.001 and law.p_length > 0.001 for law in found.quality.law.values())
     assert found.peers.equality.equal and set(found.peers.ratios) == set(peers.PEERS.values())
-    assert found.provenance.keys() == {"speed", "domains", "quality", "peers"}
+    assert found.provenance.keys() >= {"speed", "domains", "quality", "peers"}
+
+
+def test_answers_through_http_are_held_beside_each_other(run: Path) -> None:
+    asked: list[tuple[str, object]] = []
+
+    @contextmanager
+    def service() -> Iterator[http.Ask]:
+        def ask(question: http.Asked, speculation: object) -> http.Answered:
+            asked.append((question.prompt, speculation))
+            fast = isinstance(speculation, dict)
+            return http.Answered(
+                text=question.prompt if speculation != "auto" else "other",
+                tokens=8,
+                rounds=2 if fast else 8,
+                first_s=0.25,
+                total_s=1.0 if fast else 2.0,
+                error="gone" if speculation == "auto" and question.seed == 0 else None,
+            )
+
+        yield ask
+
+    lab = make_lab(run, settings())
+    assert list(http.run(lab, service()))
+    found = read_findings(lab.folder).http
+    assert found is not None and len(found.summaries) == len(LANGUAGES) * 2 * 3
+    plain, drafted, auto = found.summaries[:3]
+    assert (plain.speedup.value, drafted.speedup.value, auto.speedup.value) == (1.0, 2.0, 1.0)
+    assert drafted.tokens_per_verification.value == 4.0 and drafted.first_piece_ms == 250.0
+    assert (plain.unequal, drafted.unequal, auto.unequal) == (0, 0, 3) and (drafted.failed, auto.failed) == (0, 1)
+    # After a warm-up of each way, 4 questions in 3 ways, no way always first.
+    firsts = [speculation for _, speculation in asked[3:15:3]]
+    assert len({str(first) for first in firsts}) == 3 and {"drafter": "de", "max_draft_length": 2} in firsts
 
 
 def test_the_report_is_one_page_and_a_folder(measured: Lab, tmp_path: Path) -> None:
@@ -79,7 +113,7 @@ def test_the_report_is_one_page_and_a_folder(measured: Lab, tmp_path: Path) -> N
     assert page.count("<svg") == 4 and not re.search(r'(src|href)="(?!#|data:)', page), "nothing is fetched"
     for said in ("Out of domain", "P+F accepts more than the generic drafter", "logarithm", "NOT HELD OUT"):
         assert said in page and said in text
-    assert page.count("git_revision") == text.count("git_revision") == 4
+    assert page.count("git_revision") == text.count("git_revision") == len(findings.provenance)
     before = {name: (tmp_path / name).read_bytes() for name in names}
     write_report(findings, tmp_path)
     assert before == {name: (tmp_path / name).read_bytes() for name in names}
@@ -101,7 +135,7 @@ def test_a_study_that_does_not_exist_is_refused() -> None:
 
 
 def test_every_study_can_be_named() -> None:
-    modules = (speed, domains, quality, peers, scaling, judge)
+    modules = (speed, http, domains, quality, peers, scaling, judge)
     assert {module.NAME for module in modules} == set(STUDIES) and evaluate.name == "evaluate"
 
 

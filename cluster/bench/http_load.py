@@ -21,6 +21,10 @@ import msgspec
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=300)
 
 
+Speculation = str | dict[str, Any]
+"""A request's `speculation` field."""
+
+
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Where completions are to be had."""
 
@@ -99,7 +103,7 @@ class LoadGenerator:
         questions: Sequence[Question],
         concurrency: int,
         *,
-        speculation: str = "auto",
+        speculation: Speculation = "auto",
         repeat: bool = False,
     ) -> Future[LoadResult]:
         """Ask every question once, or over and over until `stop`; one load at a time."""
@@ -146,7 +150,7 @@ async def read_reply(lines: AsyncIterable[bytes], reply: Reply) -> None:
 
 
 async def stream_all(
-    endpoint: Endpoint, questions: Iterator[Question], concurrency: int, speculation: str
+    endpoint: Endpoint, questions: Iterator[Question], concurrency: int, speculation: Speculation
 ) -> list[Reply]:
     """The replies in the order of the questions; a failed one says so in `error`."""
     replies: dict[int, Reply] = {}
@@ -163,7 +167,9 @@ async def stream_all(
     return [replies[number] for number in sorted(replies)]
 
 
-async def _ask(session: aiohttp.ClientSession, endpoint: Endpoint, question: Question, speculation: str) -> Reply:
+async def _ask(
+    session: aiohttp.ClientSession, endpoint: Endpoint, question: Question, speculation: Speculation
+) -> Reply:
     body = msgspec.to_builtins(question) | {
         "model": endpoint.model,
         "speculation": speculation,
@@ -184,7 +190,7 @@ async def _ask(session: aiohttp.ClientSession, endpoint: Endpoint, question: Que
 
 
 def _run(
-    endpoint: Endpoint, questions: Sequence[Question], concurrency: int, speculation: str, repeat: bool
+    endpoint: Endpoint, questions: Sequence[Question], concurrency: int, speculation: Speculation, repeat: bool
 ) -> LoadResult:
     supply = _until_stopped(questions) if repeat else iter(questions)
     started, cpu_started = time.monotonic(), time.process_time()

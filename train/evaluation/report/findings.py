@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from train.evaluation.studies import domains, judge, peers, quality, scaling, speed
+from train.evaluation.studies import domains, http, judge, peers, quality, scaling, speed
 from train.evaluation.studies.domains import DomainReport
+from train.evaluation.studies.http import HttpReport
 from train.evaluation.studies.judge import JudgeReport
 from train.evaluation.studies.peers import PeerReport
 from train.evaluation.studies.quality import QualityReport
@@ -28,6 +29,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     quality: QualityReport | None
     peers: PeerReport | None
     judge: JudgeReport | None
+    http: HttpReport | None
     provenance: dict[str, dict[str, Any]]
     """Of each study that is done: when, with what, by which command."""
 
@@ -46,5 +48,6 @@ def read_findings(folder: Path) -> Findings:
         quality=found(quality.NAME, QualityReport),
         peers=found(peers.NAME, PeerReport),
         judge=found(judge.NAME, JudgeReport),
+        http=found(http.NAME, HttpReport),
         provenance={name: record["provenance"] for name, record in records.items()},
     )

@@ -10,6 +10,7 @@ from train.evaluation.bootstrap import Interval
 from train.evaluation.methods import LOOKUP, PLAIN
 from train.evaluation.report.findings import Findings
 from train.evaluation.studies.domains import DomainReport
+from train.evaluation.studies.http import HttpReport
 from train.evaluation.studies.judge import JudgeReport
 from train.evaluation.studies.peers import PeerReport
 from train.evaluation.studies.quality import QualityReport
@@ -31,6 +32,8 @@ def tables(findings: Findings) -> Iterator[Table]:
     if findings.speed is not None:
         yield _speed(findings.speed)
         yield _sweep(findings.speed)
+    if findings.http is not None:
+        yield _http(findings.http)
     if findings.domains is not None:
         yield _domains(findings.domains)
     if findings.quality is not None:
@@ -97,6 +100,27 @@ def _sweep(report: SpeedReport) -> Table:
     ]
     columns = ("language", "draft length", "tokens per verification", "speedup", "predicted")
     return Table("The specialist by draft length, temperature 0", columns, rows)
+
+
+def _http(report: HttpReport) -> Table:
+    rows = [
+        (
+            found.language,
+            f"{found.temperature:g}",
+            method_name(found.way),
+            interval(found.tokens_per_verification),
+            interval(found.speedup),
+            f"{found.first_piece_ms:.0f}",
+            str(found.unequal),
+            str(found.failed),
+        )
+        for found in report.summaries
+    ]
+    columns = ("language", "T", "way", "tokens per verification", "speedup", "first piece ms", "unequal", "failed")
+    note = (
+        "The specialist with a fixed draft length; auto is the server's own choice of drafter and length, 0 included."
+    )
+    return Table("Through HTTP, one stream", columns, rows, note)
 
 
 def _domains(report: DomainReport) -> Table:
