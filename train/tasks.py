@@ -166,7 +166,7 @@ def publish_drafter(
     """
     own = msgspec.convert(evaluated.facts(), Evaluation)
     prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
-    yield from judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
+    judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
     facts = {"stage": stage.key, "recipe": msgspec.to_builtins(recipe), "forced": place.force}
     manifest = publish(place, drafter, target, own, provenance | facts)
     stage.finish(version=manifest.version)
