@@ -28,7 +28,7 @@ from train.initial import save_initial_drafter, save_initial_model, train_tokeni
 from train.job import LoopSettings
 from train.ngram import save_ngram_drafter
 from train.packing import Document, pack_to
-from train.pair import CorpusError
+from train.prompts import sample_prompts
 from train.publishing import Place, judge, publish
 from train.recipe import Recipe, TargetSettings
 from train.refresh import refresh_documents
@@ -128,7 +128,7 @@ def prepare_refresh(stage: Stage, recipe: Recipe, texts: Texts, target: Path, dr
     """Rows of training prompts and the drafter's own answers, with the loss on the answers."""
     assert recipe.refresh is not None
     settings, loop = recipe.refresh.answers, recipe.refresh.loop
-    prompts = _prompts(recipe, texts, target, "train", settings.prompts)
+    prompts = _prompts(stage, recipe, texts, target, "train", settings.prompts, settings.max_tokens)
     _prepare_validation(stage, recipe, texts, target, loop)
     _pack(stage, refresh_documents(drafter, prompts, settings), loop, answers_only=True)
     yield 1, 1
@@ -145,7 +145,7 @@ def make_ngram(stage: Stage, recipe: Recipe, texts: Texts, target: Path, answers
 
 def evaluate_drafter(stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path) -> Steps:
     """Acceptance and speed of one drafter, on test sentences of its languages."""
-    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
+    prompts = _test_prompts(stage, recipe, texts, target)
     evaluation = yield from evaluate(target, drafter, prompts, recipe.evaluate)
     stage.finish(**msgspec.to_builtins(evaluation))
 
@@ -165,7 +165,7 @@ def publish_drafter(
     `provenance` is the run's: this process was started by Ray, not by the command that somebody gave.
     """
     own = msgspec.convert(evaluated.facts(), Evaluation)
-    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
+    prompts = _test_prompts(stage, recipe, texts, target)
     judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
     facts = {"stage": stage.key, "recipe": msgspec.to_builtins(recipe), "forced": place.force}
     manifest = publish(place, drafter, target, own, provenance | facts)
@@ -173,16 +173,19 @@ def publish_drafter(
     yield 1, 1
 
 
-def _prompts(recipe: Recipe, texts: Texts, target: Path, part: Part, count: int) -> list[TokenIds]:
-    """At least `count`, where the text has them, in equal shares. Raises CorpusError if a language has none."""
-    tokenizer, share = load_tokenizer(target), -(-count // len(texts))
-    prompts: list[TokenIds] = []
-    for language, corpus in texts.items():
-        sources = [pair.source for pair in sample_part(corpus.folder, part, share, recipe.corpus.seed)]
-        if not sources:
-            raise CorpusError(f"{language}: no sentences for {part}")
-        prompts += Prompter(tokenizer, recipe.prompt, language).prompts(sources)
-    return prompts
+def _prompts(
+    stage: Stage, recipe: Recipe, texts: Texts, target: Path, part: Part, count: int, max_tokens: int
+) -> list[TokenIds]:
+    """Also leaves a report in the stage's folder."""
+    corpora = {language: corpus.folder for language, corpus in texts.items()}
+    sampled = sample_prompts(recipe, corpora, target, part, count, max_tokens=max_tokens)
+    (stage.folder / f"{part}-prompts.json").write_bytes(msgspec.json.encode(sampled.report))
+    return sampled.tokens
+
+
+def _test_prompts(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> list[TokenIds]:
+    settings = recipe.evaluate
+    return _prompts(stage, recipe, texts, target, "test", settings.prompts, settings.max_tokens)
 
 
 def _translations(
@@ -212,6 +215,7 @@ def _prepare_drafter(stage: Stage, recipe: Recipe, target: Path, written: Iterab
 
 
 def _prepare_validation(stage: Stage, recipe: Recipe, texts: Texts, target: Path, loop: LoopSettings) -> None:
+    settings = recipe.evaluate
     if loop.validate_every:
-        prompts = _prompts(recipe, texts, target, "valid", recipe.evaluate.validation_prompts)
+        prompts = _prompts(stage, recipe, texts, target, "valid", settings.validation_prompts, settings.max_tokens)
         write_prompts(stage.folder / VALIDATION, prompts)

@@ -37,7 +37,9 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
             for position, share in enumerate(at.accepted_per_position, 1)
         }
         speeds = {
-            f"{name}/T={at.temperature:g}": getattr(at.speedup, end) for name, end in SPEEDUP.items() for at in self.speed
+            f"{name}/T={at.temperature:g}": getattr(at.speedup, end)
+            for name, end in SPEEDUP.items()
+            for at in self.speed
         }
         return named | positions | speeds
 
