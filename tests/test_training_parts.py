@@ -116,5 +116,7 @@ def test_the_log_is_cut_where_a_run_resumes_and_unfinished_lines_are_not_read(tm
         file.write(b'{"step": 4')
     assert read_progress(output) == line
     assert math.isfinite(line.tokens_per_second)
+    ProgressLog(output, 10, 100, resumed_step=3)
+    assert read_progress(output) == line, "a line that was cut off by a crash is no obstacle"
     ProgressLog(output, 10, 100, resumed_step=0)
     assert read_progress(output) is None
