@@ -6,7 +6,7 @@ unless a training run is to follow; called again after an interruption they go o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,10 @@ from train.corpus import read_part, sample_part, write_corpus
 from train.distillation.answers import Prompt
 from train.distillation.distill import distill
 from train.distillation.shards import Distillation
-from train.distillation.store import read_documents
+from train.distillation.store import read_documents, read_taught_documents
 from train.documents import Prompter, documents
 from train.evaluation.drafter import Evaluation, evaluate
+from train.hashing import distinct
 from train.initial import save_initial_drafter, save_initial_model, train_tokenizer
 from train.job import LoopSettings
 from train.ngram import save_ngram_drafter
@@ -80,11 +81,10 @@ def prepare_pretraining(stage: Stage, recipe: Recipe, texts: Texts, target: Path
 
 def prepare_generic(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> Steps:
     """The baseline's initial weights and rows: the English sides of all languages, and nothing else."""
-    english = dict.fromkeys(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
     tokenizer = load_tokenizer(target)
-    _prepare_drafter(stage, recipe, target, documents(tokenizer, english))
+    _prepare_drafter(stage, recipe, target, documents(tokenizer, _english(texts)))
     _prepare_validation(stage, recipe, texts, target, recipe.pretrain)
-    _pack(stage, documents(tokenizer, english), recipe.pretrain)
+    _pack(stage, documents(tokenizer, _english(texts)), recipe.pretrain)
     yield 1, 1
 
 
@@ -96,7 +96,12 @@ def distill_answers(stage: Stage, recipe: Recipe, corpus: Stage, language: str, 
     sources = [pair.source for pair in sample_part(corpus.folder, "train", settings.prompts, recipe.corpus.seed)]
     prompts = list(map(Prompt, map(prompter.prompt, sources), prompter.prompts(sources)))
     work = Distillation(
-        folder=stage.folder / "answers", target=target, language=language, prompts=prompts, settings=settings
+        folder=stage.folder / "answers",
+        target=target,
+        target_key=stage.inputs["target"],
+        language=language,
+        prompts=prompts,
+        settings=settings,
     )
     for counts in distill(work):
         yield counts.total, work.total
@@ -120,7 +125,9 @@ def prepare_finetuning(
     if not pretrained:
         _prepare_drafter(stage, recipe, target, islice(_answers(answers), most))
     _prepare_validation(stage, recipe, texts, target, loop)
-    _pack(stage, islice(_answers(answers), most), loop, answers_only=True)
+    # Laws are many times the size of the answers: rows hold them only for an objective that reads them.
+    read = read_taught_documents if loop.objective.teacher == "stored" else read_documents
+    _pack(stage, islice(_answers(answers, read), most), loop, answers_only=True)
     yield 1, 1
 
 
@@ -196,8 +203,15 @@ def _translations(
         yield from prompter.translations(read_part(corpus.folder, "train"), answer_only=answer_only)
 
 
-def _answers(stages: Sequence[Stage]) -> Iterator[Document]:
-    return chain.from_iterable(read_documents(stage.folder / "answers") for stage in stages)
+def _english(texts: Texts) -> Iterator[str]:
+    """The languages share it: each sentence once."""
+    return distinct(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+
+
+def _answers(
+    stages: Sequence[Stage], read: Callable[[Path], Iterator[Document]] = read_documents
+) -> Iterator[Document]:
+    return chain.from_iterable(read(stage.folder / "answers") for stage in stages)
 
 
 def _pack(stage: Stage, documents: Iterable[Document], loop: LoopSettings, *, answers_only: bool = False) -> None:
