@@ -38,6 +38,7 @@ def work_of(target: Path, folder: Path, *, texts: tuple[str, ...] = TEXTS, **set
     return Distillation(
         folder=folder,
         target=target,
+        target_key="one",
         language="de",
         prompts=[Prompt(text, tuple(ids)) for text, ids in zip(texts, tokens, strict=True)],
         settings=msgspec.structs.replace(SETTINGS, **settings),

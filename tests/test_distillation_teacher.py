@@ -14,7 +14,7 @@ from tiny_target import VOCABULARY, save_target
 from common.models import load_model
 from train.distillation import teacher
 from train.distillation.distill import distill
-from train.distillation.store import read_answers, read_documents
+from train.distillation.store import read_answers, read_taught_documents
 from train.distillation.teacher import thin
 
 
@@ -36,7 +36,7 @@ def test_top_k_are_the_targets_probabilities_however_it_is_batched(
 ) -> None:
     monkeypatch.setattr(teacher, "MAX_LOGITS", max_logits)
     list(distill(work_of(target, tmp_path, teacher="top_k", teacher_k=5)))
-    answers, documents = list(read_answers(tmp_path)), list(read_documents(tmp_path))
+    answers, documents = list(read_answers(tmp_path)), list(read_taught_documents(tmp_path))
     assert len(answers) == len(documents) == 20
     for answer, document in zip(answers, documents, strict=True):
         assert document.teacher is not None
@@ -77,7 +77,7 @@ def test_draws_of_an_answer_depend_on_its_number_alone(target: Path, tmp_path: P
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     for shard_answers, name in ((6, "six"), (4, "four")):
         list(distill(work_of(target, tmp_path / name, teacher="sampled", shard_answers=shard_answers)))
-    six, four = (list(read_documents(tmp_path / name)) for name in ("six", "four"))
+    six, four = (list(read_taught_documents(tmp_path / name)) for name in ("six", "four"))
     for a, b in zip(six, four, strict=True):
         assert a.teacher is not None and b.teacher is not None
         assert a.tokens == b.tokens and np.array_equal(a.teacher[0], b.teacher[0])

@@ -11,7 +11,14 @@ from transformers import GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaFo
 
 from common.vocabulary import write_vocabulary
 from tests import tiny_tokenizer
-from train.language_model import OnlineTeacher, PackedLanguageModel, check_teacher, load_language_model, load_model
+from train.language_model import (
+    OnlineTeacher,
+    PackedLanguageModel,
+    check_teacher,
+    exact_buffers,
+    load_language_model,
+    load_model,
+)
 from train.objectives.objective import Objective
 from train.objectives.settings import ObjectiveSettings
 from train.packing import IGNORED, Document, pack
@@ -148,4 +155,28 @@ def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="granite: its output layer is more than a projection"):
         load_model(str(tmp_path / "granite"))
     llama().save_pretrained(tmp_path / "llama")
-    assert load_model(str(tmp_path / "llama")).training
+    load_model(str(tmp_path / "llama"))
+
+
+def test_a_teacher_in_bfloat16_turns_its_positions_as_the_target_does(tmp_path: Path) -> None:
+    """Cast to it, it would not: frequencies rounded to 8 bits are off by a whole turn after some hundred tokens."""
+    shape = {"vocab_size": 400, "bos_token_id": 0, "eos_token_id": 1}
+    student, teacher = (save(llama(seed, **shape).float(), tmp_path / f"{seed}") for seed in (0, 1))
+    module = load_language_model(
+        student, FORWARD_KL, steps=3, row_length=12, teacher=teacher, teacher_dtype=torch.bfloat16
+    )
+    law = module._teacher._model  # type: ignore[union-attr]
+    assert {p.dtype for p in law.parameters()} == {torch.bfloat16} and not law.training
+    exact = dict(load_model(teacher).named_buffers())
+    assert exact and all(torch.equal(buffer, exact[name]) for name, buffer in law.named_buffers())
+    assert any(not torch.equal(buffer, buffer.bfloat16().float()) for buffer in exact.values())
+
+
+def test_a_student_that_is_cast_keeps_what_is_no_weight() -> None:
+    module = PackedLanguageModel(llama().float(), vocabulary=torch.tensor([3, 5]))
+    exact = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    with exact_buffers(module):
+        module.bfloat16()
+    assert {p.dtype for p in module.parameters()} == {torch.bfloat16}
+    found = dict(module.named_buffers())
+    assert found.keys() == exact.keys() and all(torch.equal(found[name], exact[name]) for name in exact)

@@ -185,6 +185,13 @@ def test_a_language_that_fails_leaves_the_others_alone(ray_cluster: None, inputs
     assert not (tmp_path / "fr").exists()
 
 
+def test_a_run_that_diverges_is_not_tried_again(ray_cluster: None, inputs: Path, tmp_path: Path) -> None:
+    job = make_job(inputs, tmp_path / "diverging", steps=20, learning_rate=1e30, clip=1e30)
+    with pytest.raises(ValueError, match="diverging: step 2: loss "):
+        fit(job, Resources(storage=str(tmp_path / "storage"), max_failures=3))
+    assert len(list(Path(f"{job.output}.tensorboard").iterdir())) == 1, "every attempt writes a file"
+
+
 ZERO_TOLERANCE = 1e-4
 """Relative, of a loss after 40 steps: ZeRO sums gradients in another order."""
 

@@ -2,14 +2,18 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from train import loop
 from train.job import LoopSettings, TrainingJob
 from train.loop import learning_rate
 from train.packing import Document, pack
@@ -102,6 +106,43 @@ def test_a_worker_takes_exactly_its_share_in_micro_batches(share: int, micro_row
     assert rows * times == share and rows <= micro_rows
 
 
+class FakeEngine:
+    """A model of one weight, whose loss is it; three micro-batches are a step."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.module = SimpleNamespace(names=())
+        self.optimizer = SimpleNamespace(param_groups=[{}])
+        self.micro_steps = 0
+
+    def __call__(self, step: int, **batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return torch.tensor(1.0), {}
+
+    def backward(self, loss: torch.Tensor) -> None: ...
+
+    def is_gradient_accumulation_boundary(self) -> bool:
+        return self.micro_steps % 3 == 2
+
+    def step(self) -> None:
+        self.micro_steps += 1
+
+
+def test_the_gradients_norm_is_taken_once_a_step_and_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+
+    def norm(engine: FakeEngine) -> torch.Tensor:
+        taken.append(engine.micro_steps)
+        return torch.tensor(1.0)
+
+    monkeypatch.setattr(loop, "_plain_gradient_norm", norm)
+    settings = msgspec.structs.replace(SETTINGS, rows_per_step=6, micro_rows=2)
+    steps = loop.Steps(FakeEngine(), settings, pack([Document([1, 2, 3])] * 9, 16, seed=0), rank=0, workers=1)
+    steps.take(0)
+    steps.take(1)
+    assert taken == [2, 5]
+
+
 def test_the_log_is_cut_where_a_run_resumes_and_unfinished_lines_are_not_read(tmp_path: Path) -> None:
     output = str(tmp_path / "model")
     assert read_progress(output) is None
@@ -116,5 +157,7 @@ def test_the_log_is_cut_where_a_run_resumes_and_unfinished_lines_are_not_read(tm
         file.write(b'{"step": 4')
     assert read_progress(output) == line
     assert math.isfinite(line.tokens_per_second)
+    ProgressLog(output, 10, 100, resumed_step=3)
+    assert read_progress(output) == line, "a line that was cut off by a crash is no obstacle"
     ProgressLog(output, 10, 100, resumed_step=0)
     assert read_progress(output) is None

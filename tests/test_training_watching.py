@@ -16,20 +16,35 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from common.types import SpeculationStats
 from tests.tiny_tokenizer import byte_level
-from train import checkpoint
+from train import checkpoint, loop, run
+from train.evaluation.acceptance import Acceptance
 from train.export import ExportError, appearing, export
+from train.failures import CheckpointError, EndAtOnce, TrainingDiverged
 from train.job import LoopSettings, TrainingJob, Validation
 from train.packing import Document, pack
 from train.progress import StepFigures, read_progress
+from train.recipe import EvaluateSettings
+from train.run import Resources
 from train.validation import judgements, read_prompts, validate, write_prompts
 from train.watching.reporter import Reporter
 from train.watching.trackers import tensorboard_folder
-from train.watching.utilisation import flops_per_token
+from train.watching.utilisation import flops_per_token, peak_memory_bytes
 
 SETTINGS = LoopSettings(steps=100, rows_per_step=4, learning_rate=0.5, row_length=16)
 FIGURES = StepFigures(
     loss=4.0, terms={"ce": 4.0}, learning_rate=0.1, gradient_norm=1.0, waited_s=0.0, peak_memory_bytes=7
+)
+
+MEASURED = Acceptance(
+    temperature=0.0,
+    draft_length=4,
+    prompts=1,
+    stats=SpeculationStats(),
+    mean_acceptance_length=2.0,
+    acceptance_rate=0.5,
+    accepted_per_position=[],
 )
 
 
@@ -104,6 +119,13 @@ def test_a_tracker_that_is_not_installed_is_named_before_training(
         make_job(tmp_path, trackers=("wandb",)).check(1)
 
 
+def test_the_memory_told_is_that_of_the_device_computed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    assert peak_memory_bytes(torch.device("cpu")) > 1e6
+    assert peak_memory_bytes(torch.device("cuda", 0)) == 7
+
+
 def test_flops_count_every_matrix_that_a_token_is_multiplied_with() -> None:
     tiny = model(0)
     multiplied = sum(p.numel() for p in tiny.parameters()) - tiny.get_input_embeddings().weight.numel()
@@ -127,7 +149,7 @@ def test_a_checkpoint_is_judged_by_decoding_with_it(judged: TrainingJob, tmp_pat
     built_in = msgspec.to_builtins(judged)
     for step, seed in ((10, 1), (20, 0)):
         model(seed, len(byte_level())).save_pretrained(tmp_path / f"{step}" / "model")
-        metrics = validate(Checkpoint.from_directory(tmp_path / f"{step}"), job=built_in, step=step)
+        metrics = validate(Checkpoint.from_directory(tmp_path / f"{step}"), job=built_in, gpus=0.0, step=step)
     other, same = judgements(judged.output)
     assert (other.step, same.step) == (10, 20)
     # A drafter that is the target itself is never refused; each text's last round may be cut short.
@@ -138,6 +160,64 @@ def test_a_checkpoint_is_judged_by_decoding_with_it(judged: TrainingJob, tmp_pat
     reporter.tell(30, FIGURES)
     progress = read_progress(judged.output)
     assert progress is not None and progress.acceptance == same.score
+
+
+def test_a_judgement_that_was_cut_off_is_dropped_and_written_over(judged: TrainingJob, tmp_path: Path) -> None:
+    Path(f"{judged.output}.acceptance.jsonl").write_bytes(b'{"step": 10, "accep')
+    assert judgements(judged.output) == []
+    model(0, len(byte_level())).save_pretrained(tmp_path / "20" / "model")
+    validate(Checkpoint.from_directory(tmp_path / "20"), job=msgspec.to_builtins(judged), gpus=0.0, step=20)
+    assert [judgement.step for judgement in judgements(judged.output)] == [20]
+
+
+def test_a_checkpoint_is_judged_where_and_in_the_precision_that_was_asked_for(
+    judged: TrainingJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[EvaluateSettings] = []
+
+    def judge(target: Path, drafter: Path, settings: EvaluateSettings) -> Any:
+        asked.append(settings)
+        return SimpleNamespace(acceptance=lambda prompts: [MEASURED, MEASURED])
+
+    monkeypatch.setattr("train.validation.Models", judge)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert judged.validation is not None
+    validation = msgspec.structs.replace(judged.validation, dtype="bfloat16")
+    job = msgspec.to_builtins(msgspec.structs.replace(judged, validation=validation))
+    for gpus in (0.0, 0.5):
+        validate(Checkpoint.from_directory(tmp_path), job=job, gpus=gpus, step=20)
+    assert [(settings.device, settings.dtype) for settings in asked] == [("cpu", "bfloat16"), ("cuda", "bfloat16")]
+
+
+def test_judging_takes_no_cpu_that_trainers_wait_for(judged: TrainingJob) -> None:
+    config = run._validation(judged, Resources(storage="", cpus_per_worker=2))
+    assert config.ray_remote_kwargs["num_cpus"] == 0 and config.ray_remote_kwargs["num_gpus"] == 0
+
+
+def test_while_a_checkpoint_waits_for_its_judgement_others_are_only_saved(
+    judged: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps long, here: that of step 10 is known before 50 comes."""
+    waiting, reported = {20: True, 30: True, 40: True}, dict[int, bool]()
+    monkeypatch.setattr(loop, "StopRequest", lambda _: SimpleNamespace(signalled=bool, preempted=bool))
+    monkeypatch.setattr(loop.distributed, "get_world_size", lambda: 1)
+    steps = SimpleNamespace(take=lambda done: taken.append(done + 1), figures=lambda _: FIGURES)
+    taken: list[int] = []
+    monkeypatch.setattr(checkpoint, "awaits_judgement", lambda: waiting.get(taken[-1], False))
+    monkeypatch.setattr(checkpoint, "report", lambda engine, job, step, judge: reported.update({step: judge}))
+    waiting[55] = True
+    settings = msgspec.structs.replace(judged.settings, steps=55)
+    loop.run_steps(None, msgspec.structs.replace(judged, settings=settings), steps, None, 0)  # type: ignore[arg-type]
+    assert reported == {10: True, 20: False, 30: False, 40: False, 50: True, 55: True}, "the last one always is judged"
+
+
+@pytest.mark.parametrize("error", [TrainingDiverged("step 2: loss nan"), CheckpointError("the disk is full")])
+def test_what_would_fail_again_ends_the_run_unless_a_worker_died_of_something_else(error: Exception) -> None:
+    callback = EndAtOnce()
+    callback.after_exception(None, {0: error, 1: ray.exceptions.RayActorError()})
+    callback.after_exception(None, {0: RuntimeError("connection closed by peer")})
+    with pytest.raises(type(error), match=str(error)):
+        callback.after_exception(None, {0: RuntimeError("connection closed by peer"), 1: error})
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]\n[]\n", "1, 2\n", '["a"]\n'])
@@ -186,7 +266,7 @@ def test_a_checkpoint_that_cannot_be_written_names_its_step_and_is_not_reported(
     monkeypatch.setattr(ray.train, "get_context", lambda: SimpleNamespace(get_world_rank=int, get_world_size=int))
     monkeypatch.setattr(ray.train, "report", lambda *_, **__: pytest.fail("reported"))
     with pytest.raises(
-        checkpoint.CheckpointError, match=f"run: the checkpoint of step 40 could not be written: .*{error.args[-1]}"
+        CheckpointError, match=f"run: the checkpoint of step 40 could not be written: .*{error.args[-1]}"
     ):
         checkpoint.report(SimpleNamespace(save_checkpoint=full), make_job(tmp_path), 40, judge=False)
 

@@ -14,21 +14,19 @@ from typing import Any
 
 import msgspec
 import ray.train
-from ray.train import Checkpoint
+from ray.train import Checkpoint, CheckpointConsistencyMode, ReportedCheckpointStatus
+from ray.train.collective import broadcast_from_rank_zero
 from safetensors import SafetensorError
 from torch import distributed
 
 from train.export import appearing, save
+from train.failures import CheckpointError
 from train.job import TrainingJob
 
 STATE = "state.json"
 MODEL = "model"
 SCORE = "acceptance"
 """The metric by which checkpoints are compared: mean acceptance length at temperature 0; 0 until it is known."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint could not be written; the message names its step. Those before it are whole."""
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +60,18 @@ def report(engine: Any, job: TrainingJob, step: int, *, judge: bool) -> None:
             )
     except (OSError, RuntimeError, SafetensorError) as error:  # torch.save reports a full disk as a RuntimeError
         raise CheckpointError(f"{job.name}: the checkpoint of step {step} could not be written: {error}") from error
+
+
+def awaits_judgement() -> bool:
+    """Whether one of this run's checkpoints is being judged, or is still to be.
+
+    Every worker must call this at the same step, and gets the same answer.
+    """
+    waiting = False
+    if ray.train.get_context().get_world_rank() == 0:
+        reported = ray.train.get_all_reported_checkpoints(consistency_mode=CheckpointConsistencyMode.COMMITTED)
+        waiting = any(found.status is ReportedCheckpointStatus.PENDING_VALIDATION for found in reported)
+    return broadcast_from_rank_zero(waiting)
 
 
 def resume(build: Callable[[bool], Any], zero_stage: int) -> tuple[Any, int]:

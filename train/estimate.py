@@ -9,6 +9,7 @@ import torch
 
 from common.models import load_config
 from train.distillation.settings import estimate_bytes
+from train.job import LoopSettings
 from train.plan import Plan
 from train.progress import read_progress
 from train.recipe import ModelShape, Recipe
@@ -20,8 +21,11 @@ DECODING_UTILISATION = 0.05
 """The same of decoding, where the matrices are thin."""
 OPTIMIZER_BYTES = 12
 """Of a parameter, in a checkpoint: itself and AdamW's two moments, in float32."""
-CHECKPOINTS = 2
-"""Kept of a run."""
+CHECKPOINTS = 3
+"""On disk at most, of a run that is to be resumed: the newest two, and one that is being written."""
+JUDGED_CHECKPOINTS = 4
+"""The same, of a run whose checkpoints are judged: the best, the newest, one still to be judged, and one being written.
+With each is the model by itself."""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +66,7 @@ class Estimator:
                 evaluate = self._recipe.evaluate
                 texts = (evaluate.prompts + 2 * evaluate.speed_prompts) * len(evaluate.temperatures)
                 tokens = texts * evaluate.max_tokens
-                return Estimate(tokens=tokens, seconds=self._decoding(tokens, False))
+                return Estimate(tokens=tokens, seconds=self._decoding(tokens, evaluate.gpus > 0))
             case "publish":
                 return Estimate(disk_bytes=4 * self._drafter)
             case _:
@@ -78,8 +82,7 @@ class Estimator:
         loop, workers = step.training.loop, step.training.workers
         size = self._target if step.owner == "target" else self._drafter
         tokens = loop.steps * loop.rows_per_step * loop.row_length
-        resumable = loop.checkpoint_every or loop.validate_every
-        disk = 2 * 4 * size + (CHECKPOINTS * OPTIMIZER_BYTES * size if resumable else 0)
+        disk = 2 * 4 * size + _checkpoint_bytes(loop) * size
         log = read_progress(step.stage.folder / "model")
         if log is not None:
             return Estimate(tokens=tokens, disk_bytes=disk, seconds=tokens / log.tokens_per_second)
@@ -90,6 +93,13 @@ class Estimator:
 
     def _decoding(self, tokens: int, elsewhere: bool) -> float | None:
         return None if elsewhere else 2 * self._target * tokens / (self._operations_per_s * DECODING_UTILISATION)
+
+
+def _checkpoint_bytes(loop: LoopSettings) -> int:
+    """Of a parameter, in all checkpoints."""
+    if loop.validate_every:
+        return JUDGED_CHECKPOINTS * (OPTIMIZER_BYTES + 4)
+    return CHECKPOINTS * OPTIMIZER_BYTES if loop.checkpoint_every else 0
 
 
 def parameters(shape: ModelShape, vocab_size: int) -> int:

@@ -131,4 +131,5 @@ def _validation(stage: Stage, training: Training) -> Validation | None:
         draft_length=training.evaluate.draft_length,
         max_tokens=training.evaluate.max_tokens,
         concurrency=training.evaluate.concurrency,
+        dtype=training.evaluate.dtype,
     )

@@ -37,8 +37,9 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     checkpoint_every: int = 0
     """Steps between checkpoints to resume from; 0: none, except when one of several workers is told to stop."""
     validate_every: int = 0
-    """Steps between checkpoints that are judged by speculative decoding; the last is, too, and the best one becomes
-    the trained model. 0: none is judged, and the last weights are the model."""
+    """Steps between checkpoints that are judged by speculative decoding, beside the training; the last is, too, and
+    the best one becomes the trained model. While one is being judged others are only saved. 0: none is judged, and the
+    last weights are the model."""
     log_every: int = 10
     """Steps between lines of the progress log."""
     trackers: tuple[Literal["wandb", "mlflow"], ...] = ()
@@ -95,6 +96,7 @@ class Validation(msgspec.Struct, frozen=True, kw_only=True):
     draft_length: int = 4
     max_tokens: int = 64
     concurrency: int = 32
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
 
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -101,7 +103,13 @@ def final_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor
 
 
 def load_language_model(
-    folder: str, settings: ObjectiveSettings, *, steps: int, row_length: int, teacher: str | None = None
+    folder: str,
+    settings: ObjectiveSettings,
+    *,
+    steps: int,
+    row_length: int,
+    teacher: str | None = None,
+    teacher_dtype: torch.dtype = torch.float32,
 ) -> PackedLanguageModel:
     """The model in `folder` with its vocabulary, its objective and, if that asks for one, the `teacher` (a folder).
 
@@ -112,9 +120,9 @@ def load_language_model(
         if teacher is None:
             raise ValueError("the objective's teacher is online, but no teacher is named")
         check_teacher(teacher, folder, row_length)
-        online = OnlineTeacher(load_model(teacher).to(torch.bfloat16 if torch.cuda.is_available() else torch.float32))
+        online = OnlineTeacher(load_model(teacher, teacher_dtype))
     return PackedLanguageModel(
-        load_model(folder), Objective(settings), steps=steps, teacher=online, vocabulary=read_vocabulary(folder)
+        load_model(folder).train(), Objective(settings), steps=steps, teacher=online, vocabulary=read_vocabulary(folder)
     )
 
 
@@ -129,14 +137,27 @@ def check_teacher(teacher: str, student: str, row_length: int) -> None:
         raise ValueError(f"{teacher} cannot teach {student}: {problem}")
 
 
-def load_model(folder: str) -> PreTrainedModel:
-    """The causal language model in `folder`, in float32, ready to train.
+def load_model(folder: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The causal language model in `folder`.
 
-    Raises ValueError naming the folder if it cannot be read, or if its output layer is more than a projection.
+    It is loaded in its dtype, not cast to it: a cast also rounds what is no weight, such as the frequencies of rotary
+    embeddings, and the law is then another model's. Raises ValueError naming the folder if it cannot be read, or if
+    its output layer is more than a projection.
     """
-    model = models.load_model(Path(folder))
+    model = models.load_model(Path(folder), dtype=dtype)
     _check_output_layer(model, folder)
-    return model.train()
+    return model
+
+
+@contextmanager
+def exact_buffers(module: nn.Module) -> Iterator[None]:
+    """Weights may be cast meanwhile; what is no weight keeps its precision, as where the model is loaded to serve."""
+    exact = dict(module.named_buffers())
+    yield
+    for name, cast in list(module.named_buffers()):
+        if cast.dtype != exact[name].dtype:
+            owner, _, own_name = name.rpartition(".")
+            setattr(module.get_submodule(owner), own_name, exact[name].to(cast.device))
 
 
 @torch.no_grad()
@@ -144,6 +165,8 @@ def _check_output_layer(model: PreTrainedModel, folder: str) -> None:
     """The loss takes logits = states x weight; some families scale or cap them, and would train on a wrong loss."""
     ids = torch.arange(2)[None]
     states = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-    plain = states @ model.get_output_embeddings().weight.T
-    if not torch.allclose(plain, model(input_ids=ids, use_cache=False).logits, rtol=1e-3, atol=1e-4):
+    weight = model.get_output_embeddings().weight
+    plain, logits = states.float() @ weight.float().T, model(input_ids=ids, use_cache=False).logits
+    # One rounding of a logit is half of eps.
+    if not torch.allclose(plain, logits.float(), rtol=max(1e-3, torch.finfo(logits.dtype).eps), atol=1e-4):
         raise ValueError(f"{folder}: its output layer is more than a projection (bias, scaling or capping of logits)")

@@ -21,18 +21,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from train import checkpoint
 from train.export import export
+from train.failures import TrainingDiverged
 from train.job import LoopSettings, TrainingJob
-from train.language_model import load_language_model
+from train.language_model import PackedLanguageModel, exact_buffers, load_language_model
 from train.packing import PackedRows
 from train.preemption import Preempted, StopRequest
 from train.progress import StepFigures
 from train.sampler import RowSampler
 from train.watching.reporter import Reporter
 from train.watching.utilisation import flops_per_token, peak_memory_bytes
-
-
-class TrainingDiverged(ValueError):
-    """The loss or the gradient is no longer a finite number; the message names the step."""
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -46,9 +43,7 @@ def train_loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     disable_progress_bar()
-    module = load_language_model(
-        job.init, settings.objective, steps=settings.steps, row_length=settings.row_length, teacher=job.teacher
-    )
+    module = make_module(job)
     flops = flops_per_token(module.model, settings.row_length)
     engine, first = checkpoint.resume(
         lambda universal: make_engine(module, settings, workers, universal=universal), settings.zero_stage
@@ -62,6 +57,19 @@ def train_loop(config: dict[str, Any]) -> None:
         export(module.model, job, rank)
 
 
+def make_module(job: TrainingJob) -> PackedLanguageModel:
+    """What is trained, on the CPU. Raises ValueError if a model cannot be trained, or cannot teach."""
+    settings = job.settings
+    return load_language_model(
+        job.init,
+        settings.objective,
+        steps=settings.steps,
+        row_length=settings.row_length,
+        teacher=job.teacher,
+        teacher_dtype=torch.bfloat16 if _in_bfloat16() else torch.float32,
+    )
+
+
 def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | None, first: int) -> None:
     """Take the steps after the `first`, with all that has to be told and saved between them.
 
@@ -72,15 +80,17 @@ def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | 
     for done in range(first + 1, settings.steps + 1):
         steps.take(done - 1)
         last = done == settings.steps
-        judged = settings.validate_every > 0 and (last or done % settings.validate_every == 0)
+        candidate = _is_due(done, settings.validate_every) or (last and settings.validate_every > 0)
         told = last or done % settings.log_every == 0
         stopped = not last and (stop.signalled() or (told and stop.preempted()))
-        saved = judged or stopped or (not last and _is_due(done, settings.checkpoint_every))
+        saved = candidate or stopped or (not last and _is_due(done, settings.checkpoint_every))
         if told or saved:
             figures = steps.figures(done)
             if reporter is not None:
                 reporter.tell(done, figures)
         if saved:
+            # Checkpoints that wait to be judged are all kept, so there is never more than one, and the last.
+            judged = candidate and (last or not checkpoint.awaits_judgement())
             checkpoint.report(engine, job, done, judge=judged)
         if stopped:
             raise Preempted(f"told to stop after step {done}, which is saved; the same command goes on from there")
@@ -125,7 +135,8 @@ class Steps:
             # DeepSpeed averages over workers and micro-batches; the mean over the step's tokens needs their sum.
             self._engine.backward(loss * (self._workers * self._accumulation / tokens))
             means += torch.stack([loss.detach(), *sums.values()]).to(means) / tokens
-            norm = _plain_gradient_norm(self._engine)
+            if self._engine.is_gradient_accumulation_boundary():
+                norm = _plain_gradient_norm(self._engine)
             self._engine.step()
         if norm is None:
             norm = torch.as_tensor(self._engine.get_global_grad_norm(), device=means.device)
@@ -147,7 +158,7 @@ class Steps:
             learning_rate=learning_rate(step - 1, self._settings),
             gradient_norm=float(sums[-1, 0]),
             waited_s=waited_s,
-            peak_memory_bytes=peak_memory_bytes(),
+            peak_memory_bytes=peak_memory_bytes(self._engine.device),
         )
 
     def _batch(self, rows: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -177,10 +188,16 @@ def _plain_gradient_norm(engine: Any) -> Tensor | None:
     return nn.utils.get_total_norm(p.grad for p in engine.module.parameters() if p.grad is not None)
 
 
+def _in_bfloat16() -> bool:
+    """Whether this worker computes on a GPU: DeepSpeed does what the environment of the run's processes says."""
+    from deepspeed.accelerator import get_accelerator  # here, because at import it probes for a GPU
+
+    return get_accelerator().device_name() != "cpu"
+
+
 def make_engine(module: nn.Module, settings: LoopSettings, workers: int, *, universal: bool = False) -> Any:
     """A DeepSpeed engine around `module`; `universal`: it reads checkpoints of another number of workers."""
     import deepspeed  # here, because at import it probes for a GPU, which the driver may lack
-    from deepspeed.accelerator import get_accelerator
 
     # Without this DeepSpeed compiles a C++ kernel for shared-memory reductions (minutes, and needs a compiler);
     # an entry set by hand also spares the probing of every other kernel, all unused here.
@@ -195,8 +212,9 @@ def make_engine(module: nn.Module, settings: LoopSettings, workers: int, *, univ
         "gradient_clipping": settings.clip,
         "zero_optimization": {"stage": settings.zero_stage},
         "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": get_accelerator().device_name() != "cpu"},
+        "bf16": {"enabled": _in_bfloat16()},
         "steps_per_print": settings.steps + 1,
         "checkpoint": {"load_universal": universal},
     }
-    return deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]
+    with exact_buffers(module):
+        return deepspeed.initialize(model=module, optimizer=optimizer, config=config)[0]

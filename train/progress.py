@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from train.lines import read_lines, write_lines
+
 TAIL = 16384
 """Bytes read from the end of a log to find its last whole line; a line is far shorter."""
 
@@ -116,6 +118,5 @@ class ProgressLog:
         return progress
 
     def _keep_until(self, step: int) -> None:
-        lines = self._path.read_bytes().splitlines() if step and self._path.exists() else []
-        kept = [line for line in lines if msgspec.json.decode(line, type=Progress).step <= step]
-        self._path.write_bytes(b"".join(line + b"\n" for line in kept))
+        lines = read_lines(self._path) if step else []
+        write_lines(self._path, [line for line in lines if msgspec.json.decode(line, type=Progress).step <= step])

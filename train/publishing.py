@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 from common.models import Fingerprint, fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from common.types import TokenIds
-from train.evaluation.drafter import Evaluation, evaluate
+from train.evaluation.drafter import Evaluation, Models
 from train.gate import check
 from train.recipe import EvaluateSettings, PublishSettings
 
@@ -47,15 +47,18 @@ def judge(
     settings: PublishSettings,
     evaluation: EvaluateSettings,
     scratch: Path,
-) -> Generator[tuple[int, int], None, None]:
-    """Raises NotWorthPublishing. The promoted drafter is evaluated anew, on the same prompts; `scratch` is for it."""
+) -> None:
+    """Raises NotWorthPublishing. The promoted drafter's acceptance is measured anew, on the same prompts.
+
+    `scratch` is a folder for it.
+    """
     if place.force:
         return
     registry = Registry(place.registry)
     promoted = registry.current(place.name) if settings.keep_best else None
     rival = None
     if promoted is not None and mismatch(_fingerprint(target), promoted.fingerprint) is None:
-        rival = yield from evaluate(target, registry.fetch(promoted, scratch), prompts, evaluation)
+        rival = Models(target, registry.fetch(promoted, scratch), evaluation).acceptance(prompts)
     check(settings, own, rival)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -68,10 +68,17 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
     """Texts in progress while the time is taken: one, as for a single user."""
     gpus: float = 0.0
     """GPUs, or the share of one, for each evaluation; 0: the CPU does it."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of the weights of target and drafters, here and where checkpoints are judged."""
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """What was asked for: Ray does not hide the GPUs from a task that has asked for none."""
+        return "cuda" if self.gpus else "cpu"
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
-            if name not in ("temperatures", "gpus") and getattr(self, name) < 1:
+            if name not in ("temperatures", "gpus", "dtype") and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
         if not self.temperatures:
             raise ValueError("temperatures must name at least one")
@@ -132,8 +139,8 @@ class PublishSettings(Settings, frozen=True, kw_only=True):
     """What a drafter must be worth to be published; `--force` publishes it nevertheless."""
 
     require_speedup: float | None = 1.0
-    """Time of plain decoding over time of speculative decoding, at the temperature where the drafter does best: where
-    it does not pay, the server decodes plainly anyway. None: not looked at."""
+    """Time of plain decoding over time of speculative decoding. A drafter is refused if it is certainly below, see
+    train.gate, at every temperature: where it does not pay, the server decodes plainly anyway. None: not looked at."""
     keep_best: bool = True
     """Refuse a drafter whose mean acceptance length, over the temperatures, is below that of the promoted one."""
 

@@ -64,4 +64,4 @@ def _lengths(evaluation: Evaluation) -> list[float]:
 
 
 def _speedups(evaluation: Evaluation) -> list[float]:
-    return [at.speedup for at in sorted(evaluation.speed, key=lambda at: at.temperature)]
+    return [at.speedup.value for at in sorted(evaluation.speed, key=lambda at: at.temperature)]

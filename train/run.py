@@ -39,6 +39,7 @@ def run(job: TrainingJob, resources: Resources) -> Progress:
     from ray.train.torch import TorchTrainer
 
     from train.checkpoint import SCORE
+    from train.failures import EndAtOnce
     from train.preemption import PreemptibleTorch
 
     job.check(max(1, resources.workers))
@@ -55,10 +56,11 @@ def run(job: TrainingJob, resources: Resources) -> Progress:
             name=job.name,
             storage_path=resources.storage,
             failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
-            # The newest one is kept beside the best.
+            # The newest one is kept beside the best, and so is one that is still to be judged.
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=1 if judged else 2, checkpoint_score_attribute=SCORE if judged else None
             ),
+            callbacks=[EndAtOnce()],
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             worker_runtime_env={"env_vars": worker_environment(resources)},
         ),
@@ -75,11 +77,13 @@ def _validation(job: TrainingJob, resources: Resources) -> ValidationConfig:
 
     from train.validation import validate
 
-    # When a run's workers have ended, their resources are free for what is still to be judged.
-    needs = {"num_cpus": resources.cpus_per_worker, "num_gpus": resources.validation_gpus}
+    # No CPU of Ray's: those are the trainers', of this language and of others, and a judgement that waits for one
+    # comes when the training is over. It takes turns with a trainer instead, and is short beside it.
+    needs = {"num_cpus": 0, "num_gpus": resources.validation_gpus}
+    asked = {"job": msgspec.to_builtins(job), "gpus": resources.validation_gpus}
     return ValidationConfig(
         fn=validate,
-        task_config=ValidationTaskConfig(fn_kwargs={"job": msgspec.to_builtins(job)}),
+        task_config=ValidationTaskConfig(fn_kwargs=asked),
         ray_remote_kwargs={**needs, "runtime_env": {"env_vars": worker_environment(resources)}},
     )
 

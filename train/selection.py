@@ -27,7 +27,8 @@ def of_owners(steps: Steps, owners: Iterable[str]) -> Steps:
     own = set(owners)
 
     def at_hand(need: Stage) -> bool:
-        return need.done or need.name == "target" or steps[need.name].owner in own
+        step = steps[need.name]
+        return need.done or step.kind in ("corpus", "target") or step.owner in own
 
     return with_needs(steps, (name for name, s in steps.items() if s.owner in own and all(map(at_hand, s.needs))))
 

@@ -10,6 +10,7 @@ import msgspec
 
 from common.registry import Manifest
 from train.capacity import Request
+from train.evaluation.drafter import Evaluation
 from train.job import LoopSettings
 from train.publishing import Place
 from train.recipe import EvaluateSettings, WorkerSettings
@@ -18,6 +19,8 @@ from train.tasks import Steps
 
 STAGES = ("corpus", "target", "pretrain", "distill", "ngram", "finetune", "refresh", "evaluate", "publish")
 """Kinds of steps, in the order of the work."""
+FACTS = {"evaluate": Evaluation}
+"""What the facts of a record are read as, by the kind of the step, where they are."""
 
 
 class Training(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +88,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def done(self) -> bool:
-        return self.stage.done and (self.place is None or self.published() is not None)
+        return self.stage.done and self._readable() and (self.place is None or self.published() is not None)
 
     def published(self) -> Manifest | None:
         """The version that it published."""
@@ -95,3 +98,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     def note(self) -> str | None:
         """What the user should know of a step that is done."""
         return None if self.place is None else self.place.note(self.stage.key)
+
+    def _readable(self) -> bool:
+        """Whether the record holds what is read from it today: an earlier version may have measured less."""
+        if self.kind in FACTS:
+            try:
+                msgspec.convert(self.stage.facts(), FACTS[self.kind])
+            except msgspec.ValidationError:
+                return False
+        return True

@@ -6,7 +6,7 @@ unless a training run is to follow; called again after an interruption they go o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,19 @@ from transformers import PreTrainedTokenizerFast
 from common.models import load_tokenizer
 from common.types import TokenIds
 from common.vocabulary import write_vocabulary
-from train.corpus import read_part, sample_part, write_corpus
+from train.corpus import read_part, read_text, sample_part, write_corpus
 from train.distillation.answers import Prompt
 from train.distillation.distill import distill
 from train.distillation.shards import Distillation
-from train.distillation.store import read_documents
+from train.distillation.store import read_documents, read_taught_documents
 from train.documents import Prompter, documents
 from train.evaluation.drafter import Evaluation, evaluate
+from train.hashing import distinct
 from train.initial import save_initial_drafter, save_initial_model, train_tokenizer
 from train.job import LoopSettings
 from train.ngram import save_ngram_drafter
 from train.packing import Document, pack_to
-from train.pair import CorpusError
+from train.prompts import sample_prompts
 from train.publishing import Place, judge, publish
 from train.recipe import Recipe, TargetSettings
 from train.refresh import refresh_documents
@@ -39,15 +40,21 @@ from train.vocabulary import choose_vocabulary
 
 Steps = Iterator[tuple[int, int]]
 Texts = dict[str, Stage]
-"""Corpora by language."""
+"""Text by language."""
 VALIDATION = "validation.jsonl"
 """Prompts that checkpoints are judged by."""
 
 
-def prepare_corpus(stage: Stage, recipe: Recipe, language: str, data: str) -> Steps:
-    """Clean, split and decontaminate one language's text."""
-    report = write_corpus(recipe.corpus, language, data, stage.folder)
-    stage.finish(**msgspec.to_builtins(report))
+def prepare_text(stage: Stage, recipe: Recipe, language: str, data: str) -> Steps:
+    """Clean and split one language's text."""
+    stage.finish(**msgspec.to_builtins(read_text(recipe.corpus, language, data, stage.folder)))
+    yield 1, 1
+
+
+def prepare_corpus(stage: Stage, recipe: Recipe, language: str, texts: Texts) -> Steps:
+    """One language's text without what any language holds out."""
+    folders = {other: text.folder for other, text in texts.items()}
+    stage.finish(**msgspec.to_builtins(write_corpus(recipe.corpus, language, folders, stage.folder)))
     yield 1, 1
 
 
@@ -80,11 +87,10 @@ def prepare_pretraining(stage: Stage, recipe: Recipe, texts: Texts, target: Path
 
 def prepare_generic(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> Steps:
     """The baseline's initial weights and rows: the English sides of all languages, and nothing else."""
-    english = dict.fromkeys(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
     tokenizer = load_tokenizer(target)
-    _prepare_drafter(stage, recipe, target, documents(tokenizer, english))
+    _prepare_drafter(stage, recipe, target, documents(tokenizer, _english(texts)))
     _prepare_validation(stage, recipe, texts, target, recipe.pretrain)
-    _pack(stage, documents(tokenizer, english), recipe.pretrain)
+    _pack(stage, documents(tokenizer, _english(texts)), recipe.pretrain)
     yield 1, 1
 
 
@@ -96,7 +102,12 @@ def distill_answers(stage: Stage, recipe: Recipe, corpus: Stage, language: str, 
     sources = [pair.source for pair in sample_part(corpus.folder, "train", settings.prompts, recipe.corpus.seed)]
     prompts = list(map(Prompt, map(prompter.prompt, sources), prompter.prompts(sources)))
     work = Distillation(
-        folder=stage.folder / "answers", target=target, language=language, prompts=prompts, settings=settings
+        folder=stage.folder / "answers",
+        target=target,
+        target_key=stage.inputs["target"],
+        language=language,
+        prompts=prompts,
+        settings=settings,
     )
     for counts in distill(work):
         yield counts.total, work.total
@@ -120,7 +131,9 @@ def prepare_finetuning(
     if not pretrained:
         _prepare_drafter(stage, recipe, target, islice(_answers(answers), most))
     _prepare_validation(stage, recipe, texts, target, loop)
-    _pack(stage, islice(_answers(answers), most), loop, answers_only=True)
+    # Laws are many times the size of the answers: rows hold them only for an objective that reads them.
+    read = read_taught_documents if loop.objective.teacher == "stored" else read_documents
+    _pack(stage, islice(_answers(answers, read), most), loop, answers_only=True)
     yield 1, 1
 
 
@@ -128,7 +141,7 @@ def prepare_refresh(stage: Stage, recipe: Recipe, texts: Texts, target: Path, dr
     """Rows of training prompts and the drafter's own answers, with the loss on the answers."""
     assert recipe.refresh is not None
     settings, loop = recipe.refresh.answers, recipe.refresh.loop
-    prompts = _prompts(recipe, texts, target, "train", settings.prompts)
+    prompts = _prompts(stage, recipe, texts, target, "train", settings.prompts, settings.max_tokens)
     _prepare_validation(stage, recipe, texts, target, loop)
     _pack(stage, refresh_documents(drafter, prompts, settings), loop, answers_only=True)
     yield 1, 1
@@ -145,7 +158,7 @@ def make_ngram(stage: Stage, recipe: Recipe, texts: Texts, target: Path, answers
 
 def evaluate_drafter(stage: Stage, recipe: Recipe, texts: Texts, target: Path, drafter: Path) -> Steps:
     """Acceptance and speed of one drafter, on test sentences of its languages."""
-    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
+    prompts = _test_prompts(stage, recipe, texts, target)
     evaluation = yield from evaluate(target, drafter, prompts, recipe.evaluate)
     stage.finish(**msgspec.to_builtins(evaluation))
 
@@ -165,24 +178,27 @@ def publish_drafter(
     `provenance` is the run's: this process was started by Ray, not by the command that somebody gave.
     """
     own = msgspec.convert(evaluated.facts(), Evaluation)
-    prompts = _prompts(recipe, texts, target, "test", recipe.evaluate.prompts)
-    yield from judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
+    prompts = _test_prompts(stage, recipe, texts, target)
+    judge(place, own, target, prompts, recipe.publish, recipe.evaluate, stage.folder / "promoted")
     facts = {"stage": stage.key, "recipe": msgspec.to_builtins(recipe), "forced": place.force}
     manifest = publish(place, drafter, target, own, provenance | facts)
     stage.finish(version=manifest.version)
     yield 1, 1
 
 
-def _prompts(recipe: Recipe, texts: Texts, target: Path, part: Part, count: int) -> list[TokenIds]:
-    """At least `count`, where the text has them, in equal shares. Raises CorpusError if a language has none."""
-    tokenizer, share = load_tokenizer(target), -(-count // len(texts))
-    prompts: list[TokenIds] = []
-    for language, corpus in texts.items():
-        sources = [pair.source for pair in sample_part(corpus.folder, part, share, recipe.corpus.seed)]
-        if not sources:
-            raise CorpusError(f"{language}: no sentences for {part}")
-        prompts += Prompter(tokenizer, recipe.prompt, language).prompts(sources)
-    return prompts
+def _prompts(
+    stage: Stage, recipe: Recipe, texts: Texts, target: Path, part: Part, count: int, max_tokens: int
+) -> list[TokenIds]:
+    """Also leaves a report in the stage's folder."""
+    corpora = {language: corpus.folder for language, corpus in texts.items()}
+    sampled = sample_prompts(recipe, corpora, target, part, count, max_tokens=max_tokens)
+    (stage.folder / f"{part}-prompts.json").write_bytes(msgspec.json.encode(sampled.report))
+    return sampled.tokens
+
+
+def _test_prompts(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> list[TokenIds]:
+    settings = recipe.evaluate
+    return _prompts(stage, recipe, texts, target, "test", settings.prompts, settings.max_tokens)
 
 
 def _translations(
@@ -193,8 +209,15 @@ def _translations(
         yield from prompter.translations(read_part(corpus.folder, "train"), answer_only=answer_only)
 
 
-def _answers(stages: Sequence[Stage]) -> Iterator[Document]:
-    return chain.from_iterable(read_documents(stage.folder / "answers") for stage in stages)
+def _english(texts: Texts) -> Iterator[str]:
+    """The languages share it: each sentence once."""
+    return distinct(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+
+
+def _answers(
+    stages: Sequence[Stage], read: Callable[[Path], Iterator[Document]] = read_documents
+) -> Iterator[Document]:
+    return chain.from_iterable(read(stage.folder / "answers") for stage in stages)
 
 
 def _pack(stage: Stage, documents: Iterable[Document], loop: LoopSettings, *, answers_only: bool = False) -> None:
@@ -212,6 +235,7 @@ def _prepare_drafter(stage: Stage, recipe: Recipe, target: Path, written: Iterab
 
 
 def _prepare_validation(stage: Stage, recipe: Recipe, texts: Texts, target: Path, loop: LoopSettings) -> None:
+    settings = recipe.evaluate
     if loop.validate_every:
-        prompts = _prompts(recipe, texts, target, "valid", recipe.evaluate.validation_prompts)
+        prompts = _prompts(stage, recipe, texts, target, "valid", settings.validation_prompts, settings.max_tokens)
         write_prompts(stage.folder / VALIDATION, prompts)

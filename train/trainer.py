@@ -139,6 +139,8 @@ def _outcome(job: TrainingJob, resources: Resources) -> Outcome:
         return run(job, resources)
     except ray.train.WorkerGroupError as error:
         message = str(next(iter(error.worker_failures.values())))
+    except ray.train.ControllerError as error:
+        message = str(error.controller_failure)
     except (ValueError, ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         message = str(error)
     logger.error("%s: training failed: %s", job.name, message)

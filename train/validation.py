@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import torch
 
-from common.engine.decoding import build_decoder
-from common.engine.drafters import load_drafter
-from common.models import load_model, load_tokenizer
 from common.types import TokenIds
-from train.evaluation.acceptance import Acceptance, measure_acceptance
+from train.evaluation.acceptance import Acceptance
+from train.evaluation.drafter import Models
 from train.job import TrainingJob, Validation
+from train.lines import append_line, read_lines
 from train.recipe import EvaluateSettings
 
 if TYPE_CHECKING:
@@ -61,12 +59,14 @@ def read_prompts(path: Path) -> list[TokenIds]:
 
 def judgements(output: str) -> list[Judgement]:
     """Of the run that makes `output`, in the order in which they were made."""
-    path = _path(output)
-    return msgspec.json.Decoder(Judgement).decode_lines(path.read_bytes()) if path.exists() else []
+    return [msgspec.json.decode(line, type=Judgement) for line in read_lines(_path(output))]
 
 
-def validate(checkpoint: Checkpoint, *, job: dict[str, Any], step: int) -> dict[str, float]:
-    """Judge `checkpoint`, taken after `step` steps of the TrainingJob `job` (as built-in types)."""
+def validate(checkpoint: Checkpoint, *, job: dict[str, Any], gpus: float, step: int) -> dict[str, float]:
+    """Judge `checkpoint`, taken after `step` steps of the TrainingJob `job` (as built-in types).
+
+    `gpus` is what this task has been given; 0: it computes on the CPU.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
     from train.checkpoint import MODEL, SCORE
@@ -75,9 +75,8 @@ def validate(checkpoint: Checkpoint, *, job: dict[str, Any], step: int) -> dict[
     run = msgspec.convert(job, TrainingJob)
     assert run.validation is not None
     with checkpoint.as_directory() as folder:
-        judgement = Judgement(step=step, acceptance=_measure(run.validation, Path(folder, MODEL)))
-    with _path(run.output).open("ab") as file:
-        file.write(msgspec.json.encode(judgement) + b"\n")
+        judgement = Judgement(step=step, acceptance=_measure(run.validation, Path(folder, MODEL), gpus))
+    append_line(_path(run.output), msgspec.json.encode(judgement))
     with SummaryWriter(tensorboard_folder(run.output)) as writer:
         for measured in judgement.acceptance:
             name = f"acceptance/T={measured.temperature:g}"
@@ -87,7 +86,7 @@ def validate(checkpoint: Checkpoint, *, job: dict[str, Any], step: int) -> dict[
     return {SCORE: judgement.score, "acceptance_sampled": judgement.acceptance[1].mean_acceptance_length}
 
 
-def _measure(validation: Validation, drafter: Path) -> list[Acceptance]:
+def _measure(validation: Validation, drafter: Path, gpus: float) -> list[Acceptance]:
     prompts = read_prompts(Path(validation.prompts))
     settings = EvaluateSettings(
         prompts=len(prompts),
@@ -95,18 +94,10 @@ def _measure(validation: Validation, drafter: Path) -> list[Acceptance]:
         temperatures=TEMPERATURES,
         max_tokens=validation.max_tokens,
         concurrency=validation.concurrency,
+        gpus=gpus,
+        dtype=validation.dtype,
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_drafter(drafter)
-    decoder = build_decoder(
-        load_model(validation.target).to(device),
-        model.to(device) if isinstance(model, torch.nn.Module) else model,
-        max_length=max(map(len, prompts)) + settings.max_tokens,
-        concurrency=settings.concurrency,
-        draft_length=settings.draft_length,
-    )
-    stop = frozenset({load_tokenizer(validation.target).eos_token_id})
-    return measure_acceptance(decoder, prompts, settings, stop)
+    return Models(Path(validation.target), drafter, settings).acceptance(prompts)
 
 
 def _path(output: str) -> Path:

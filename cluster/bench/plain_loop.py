@@ -19,11 +19,11 @@ from train.sampler import RowSampler
 class PlainLoop:
     """One process, no framework; on a GPU with automatic mixed precision."""
 
-    def __init__(self, job: TrainingJob, rows: PackedRows) -> None:
+    def __init__(self, job: TrainingJob, rows: PackedRows, device: str = "cpu") -> None:
         settings = job.settings
         self._settings, self._rows = settings, rows
-        self.model: nn.Module = load_model(job.init)
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: nn.Module = load_model(job.init).train()
+        self._device = device
         self.model.to(self._device)
         self._optimizer = torch.optim.AdamW(
             self.model.parameters(),

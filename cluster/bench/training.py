@@ -27,8 +27,7 @@ from train.documents import Prompter
 from train.evaluation.paired import Timed, speed, speed_ratio
 from train.initial import save_initial_model, train_tokenizer
 from train.job import LoopSettings, TrainingJob
-from train.language_model import load_language_model
-from train.loop import Steps, make_engine, run_steps
+from train.loop import Steps, make_engine, make_module, run_steps
 from train.objectives.objective import Objective
 from train.objectives.settings import ObjectiveSettings
 from train.packing import pack
@@ -121,7 +120,8 @@ def _take_turns(config: dict[str, Any]) -> list[Any]:
     """In the worker: (ours, plain) of each block. Which goes first alternates; the first block only warms up."""
     job = msgspec.convert(config["job"], TrainingJob)
     rows = PackedRows.load(Path(job.data))
-    ways: list[OurLoop | PlainLoop] = [OurLoop(job, rows), PlainLoop(job, rows)]
+    ours = OurLoop(job, rows)
+    ways: list[OurLoop | PlainLoop] = [ours, PlainLoop(job, rows, ours.device.type)]
     turns = []
     for block in range(config["blocks"] + 1):
         first, until = block * config["steps"], (block + 1) * config["steps"]
@@ -133,7 +133,7 @@ def _take_turns(config: dict[str, Any]) -> list[Any]:
 def _time(loop: OurLoop | PlainLoop, first: int, until: int, settings: LoopSettings) -> Timed:
     began = time.perf_counter()
     loop.run(first, until)
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     tokens = (until - first) * settings.rows_per_step * settings.row_length
     return Timed(tokens=tokens, seconds=time.perf_counter() - began)
@@ -144,11 +144,10 @@ class OurLoop:
 
     def __init__(self, job: TrainingJob, rows: PackedRows) -> None:
         settings = job.settings
-        module = load_language_model(
-            job.init, settings.objective, steps=settings.steps, row_length=settings.row_length, teacher=job.teacher
-        )
+        module = make_module(job)
         flops = flops_per_token(module.model, settings.row_length)
         self._job, self._engine = job, make_engine(module, settings, workers=1)
+        self.device: torch.device = self._engine.device
         self._steps = Steps(self._engine, settings, rows, rank=0, workers=1)
         self._reporter = Reporter(job, rows, flops, workers=1, resumed_step=0)
 
@@ -161,18 +160,17 @@ class OurLoop:
 def _loss_peak(kind: str, positions: int, vocabulary: int, width: int, *, use_gpu: bool) -> int:
     """Bytes beyond its inputs that the loss takes, forward and backward; in a process that has done nothing else."""
     task = ray.remote(num_cpus=1, num_gpus=int(use_gpu), max_calls=1)(_measure_loss)
-    return int(ray.get(task.remote(kind, positions, vocabulary, width)))
+    return int(ray.get(task.remote(kind, positions, vocabulary, width, torch.device("cuda" if use_gpu else "cpu"))))
 
 
-def _measure_loss(kind: str, positions: int, vocabulary: int, width: int) -> int:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def _measure_loss(kind: str, positions: int, vocabulary: int, width: int, device: torch.device) -> int:
     states = torch.randn(positions, width, device=device, requires_grad=True)
     weight = torch.randn(vocabulary, width, device=device, requires_grad=True)
     tokens = torch.randint(vocabulary, (positions,), device=device)
-    before = peak_memory_bytes()
+    before = peak_memory_bytes(device)
     if kind == "chunked":
         loss, _ = Objective(ObjectiveSettings())(states, weight, tokens, None, 0, 1)
     else:
         loss = cross_entropy(states @ weight.T, tokens, reduction="sum")
     loss.backward()
-    return peak_memory_bytes() - before
+    return peak_memory_bytes(device) - before

@@ -19,7 +19,6 @@ from train.distillation.language import LanguageFilter
 from train.distillation.settings import DistillSettings
 from train.distillation.store import Counts, Shard, write_shard
 from train.distillation.teacher import Teacher
-from train.stages import hash_folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +28,8 @@ class Distillation:
     folder: Path
     """Of the answers; every machine sees it."""
     target: Path
+    target_key: str
+    """Another target has another: of a whole language's answers this is known, and no folder is read for it."""
     language: str
     """ISO 639-1 code, of the prompts."""
     prompts: Sequence[Prompt]
@@ -47,7 +48,7 @@ class Distillation:
         """What the answers depend on, for the manifest."""
         prompts = hashlib.sha256(msgspec.json.encode(self.prompts)).hexdigest()
         return self.settings.inputs | {
-            "target": hash_folder(self.target),
+            "target": self.target_key,
             "prompts": prompts,
             "language": self.language,
         }

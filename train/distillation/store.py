@@ -111,11 +111,15 @@ def read_answers(folder: Path) -> Iterator[Answer]:
 
 
 def read_documents(folder: Path) -> Iterator[Document]:
-    """The answers as training documents, with the target's laws if they were stored."""
+    """The answers as training documents."""
+    return map(document, read_answers(folder))
+
+
+def read_taught_documents(folder: Path) -> Iterator[Document]:
+    """The same, with the target's laws, which must have been stored."""
     for shard in _shards(folder):
-        answers, path = _answers(shard), shard / "teacher.safetensors"
-        laws = _split(load_file(path), answers) if path.exists() else [None] * len(answers)
-        yield from map(document, answers, laws)
+        answers = _answers(shard)
+        yield from map(document, answers, _split(load_file(shard / "teacher.safetensors"), answers))
 
 
 def _path(folder: Path, number: int) -> Path:

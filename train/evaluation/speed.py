@@ -9,19 +9,22 @@ import msgspec
 
 from common.engine.decoding import Decoder
 from common.types import GenerationRequest
+from train.evaluation.bootstrap import Interval
+from train.evaluation.paired import Timed, speed_ratio
 from train.recipe import EvaluateSettings
 
 
 class Speed(msgspec.Struct, frozen=True, kw_only=True):
-    """At one temperature, over all prompts."""
+    """At one temperature."""
 
     temperature: float
-    plain_tokens_per_second: float
-    speculative_tokens_per_second: float
+    blocks: list[tuple[Timed, Timed]]
+    """The same prompts, decoded with the drafter and plainly."""
 
     @property
-    def speedup(self) -> float:
-        return self.speculative_tokens_per_second / self.plain_tokens_per_second
+    def speedup(self) -> Interval:
+        """Of decoding with the drafter over plain decoding, all blocks together."""
+        return speed_ratio(self.blocks)
 
 
 def measure_speed(
@@ -34,15 +37,18 @@ def measure_speed(
     """Decode `requests`, all of one temperature, both ways: a few at a time, so that what else the machine does
     meets both, and each way first as often as the other."""
     at_once = settings.speed_concurrency
-    arms = {"plain": plain, "speculative": speculative}
-    tokens, seconds = dict.fromkeys(arms, 0), dict.fromkeys(arms, 0.0)
-    for decoder in arms.values():
+    ways = {"plain": plain, "speculative": speculative}
+    for decoder in ways.values():
         decoder.generate(requests[:at_once])  # the first pass allocates; it is not counted
-    for number, first in enumerate(range(0, len(requests), at_once)):
-        for name in sorted(arms, reverse=bool(number % 2)):
-            started = clock()
-            texts = arms[name].generate(requests[first : first + at_once])
-            seconds[name] += clock() - started
-            tokens[name] += sum(len(text.output) for text in texts)
-    rates = {f"{name}_tokens_per_second": tokens[name] / max(seconds[name], 1e-9) for name in arms}
-    return Speed(temperature=requests[0].sampling.temperature, **rates)
+    blocks: list[tuple[Timed, Timed]] = []
+    for first in range(0, len(requests), at_once):
+        block = requests[first : first + at_once]
+        taken = {name: _timed(ways[name], block, clock) for name in sorted(ways, reverse=bool(len(blocks) % 2))}
+        blocks.append((taken["speculative"], taken["plain"]))
+    return Speed(temperature=requests[0].sampling.temperature, blocks=blocks)
+
+
+def _timed(decoder: Decoder, requests: Sequence[GenerationRequest], clock: Callable[[], float]) -> Timed:
+    started = clock()
+    texts = decoder.generate(requests)
+    return Timed(tokens=sum(len(text.output) for text in texts), seconds=max(clock() - started, 1e-9))

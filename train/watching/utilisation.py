@@ -28,9 +28,9 @@ def flops_per_token(model: PreTrainedModel, row_length: int) -> float:
     return 6.0 * parameters + 12.0 * config.num_hidden_layers * width * row_length
 
 
-def peak_memory_bytes() -> int:
-    """The most that this process has held: of the GPU's memory where it uses one, of the machine's otherwise."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that this process has held: of the GPU's memory if it computes on one, of the machine's otherwise."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
