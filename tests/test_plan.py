@@ -52,18 +52,7 @@ def test_a_language_takes_with_it_the_target_and_no_other_languages_drafter(tmp_
     steps = of_owners(plan(recipe(*EVERYTHING), tmp_path).steps, ["de"])
     assert {"target", "fr/corpus", "de/publish/refresh", "de/publish/ngram"} <= steps.keys()
     assert {step.owner for step in steps.values()} == {"de", "fr", "target"}
-    assert [name for name in steps if name.startswith("fr/")] == ["fr/corpus-text", "fr/corpus"]
-
-
-def test_a_corpus_builds_on_the_text_of_all_languages(tmp_path: Path) -> None:
-    """What another language holds out is left out of it, so another set of languages makes another corpus."""
-    alone, both = (
-        Plan(recipe(), languages, run=tmp_path, data="d", target=None, registry="").steps
-        for languages in (["de"], ["de", "fr"])
-    )
-    assert [need.name for need in both["de/corpus"].needs] == ["de/corpus-text", "fr/corpus-text"]
-    assert alone["de/corpus-text"].stage.key == both["de/corpus-text"].stage.key, "what is costly is not done again"
-    assert alone["de/corpus"].stage.key != both["de/corpus"].stage.key
+    assert [name for name in steps if name.startswith("fr/")] == ["fr/corpus"]
 
 
 def test_a_comparison_with_a_baseline_that_is_there_is_made(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """The text of one language on disk: cleaned, split, and free of what its drafter will be judged by.
 
-Everything streams: memory holds 8 bytes a pair, however long the corpus is, and the hashes of held-out text. The work
-is done in two turns: what is held out of a language's training is known when the text of all has been read.
+Everything streams: memory holds 8 bytes a pair, however long the corpus is, and the hashes of held-out text.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import compress
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 
 from common.settings import Settings
 from train.cleaning import Cleaner, CleaningReport, CleaningSettings
-from train.decontamination import HeldOut, HeldOutText, hashes, read_held_out, write_held_out
+from train.decontamination import HeldOut
 from train.pair import CorpusError, Pair
 from train.sources import Source, read_evaluation_sets, read_sources
 from train.splitting import Part, Splitter, lowest, rank
@@ -54,62 +53,40 @@ class CorpusSettings(Settings, frozen=True, kw_only=True):
         return (*self.train, *self.valid, *self.test, *self.decontaminate)
 
 
-class TextReport(msgspec.Struct, frozen=True, kw_only=True):
-    pairs: dict[Part, int]
-    cleaning: dict[Part, CleaningReport]
-    """Of each part that has sources. What was kept of the training sources is in the training part now, and in the
-    parts without sources of their own."""
-
-
 class CorpusReport(msgspec.Struct, frozen=True, kw_only=True):
     pairs: dict[Part, int]
-    contaminated: dict[Part, dict[str, int]]
-    """Pairs dropped from training and validation because a side of them occurs in this set: a language's ``valid`` or
-    ``test``, or a file or dataset of `decontaminate`; a pair that is in several counts for the first."""
+    cleaning: dict[Part, CleaningReport]
+    """Of each part that has sources. What was kept of the training sources is, now, the training pairs, the parts
+    without sources of their own, `contaminated` and `left_out`."""
+    contaminated: dict[str, int]
+    """Training pairs dropped because a side of them occurs in this set: ``valid``, ``test``, or a file or dataset of
+    `decontaminate`; a pair that is in several counts for the first."""
     left_out: int
     """Training pairs beyond `max_pairs`."""
 
 
-def read_text(settings: CorpusSettings, language: str, data: str, folder: Path) -> TextReport:
-    """Clean and split one language's text into `folder`, as it is before other languages are looked at.
+def write_corpus(settings: CorpusSettings, language: str, data: str, folder: Path) -> CorpusReport:
+    """Write ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` to `folder`; `data` fills ``{data}`` in the sources.
 
-    `data` fills ``{data}`` in the sources. Raises CorpusError naming the file (and line).
+    Raises CorpusError naming the file (and line), or the language if fewer than `min_pairs` are left.
     """
-    with writing(folder):
-        cleaning, pairs = _write_parts(settings, language, data, folder)
-        held_out = {
-            part: hashes(side for pair in read_part(folder, part) for side in (pair.source, pair.english))
-            for part in PARTS[1:]
-        }
-        sets = {name: hashes(texts) for name, texts in read_evaluation_sets(settings.decontaminate, language, data)}
-        write_held_out(folder, HeldOutText(**held_out, sets=sets))
-    return TextReport(pairs=pairs, cleaning=cleaning)
-
-
-def write_corpus(settings: CorpusSettings, language: str, texts: Mapping[str, Path], folder: Path) -> CorpusReport:
-    """Write ``train.jsonl``, ``valid.jsonl`` and ``test.jsonl`` to `folder`: free of what any drafter is judged by.
-
-    Languages share their English, and some drafters are trained on the text of all. Raises CorpusError if fewer than
-    `min_pairs` are left.
-
-    Args:
-        texts: what `read_text` has written, by language.
-    """
-    everything, tests = _held_out(texts, first=language)
-    own, pairs = texts[language], dict[Part, int]()
     with writing(folder), TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
-        unseen = _write(scratch / "unseen.jsonl", everything.unseen(read_part(own, "train")))
+        cleaning, pairs = _write_parts(settings, language, data, scratch)
+        held_out = HeldOut()
+        for part in PARTS[1:]:
+            held_out.add(part, (side for pair in read_part(scratch, part) for side in (pair.source, pair.english)))
+        for set_name, texts in read_evaluation_sets(settings.decontaminate, language, data):
+            held_out.add(set_name, texts)
+        unseen = _write(scratch / "unseen.jsonl", held_out.unseen(read_part(scratch, "train")))
         if unseen < settings.min_pairs:
             raise CorpusError(f"{language}: {unseen} training pairs are left, min_pairs is {settings.min_pairs}")
-        sampled = _sample(scratch / "unseen.jsonl", settings.max_pairs, settings.seed)
-        kept = {"train": sampled, "valid": tests.unseen(read_part(own, "valid")), "test": read_part(own, "test")}
-        for part in PARTS:
-            pairs[part] = _write(_path(scratch, part), kept[part])
+        pairs["train"] = _write(
+            scratch / "train.jsonl", _sample(scratch / "unseen.jsonl", settings.max_pairs, settings.seed)
+        )
         for part in PARTS:
             os.replace(_path(scratch, part), _path(folder, part))
-    contaminated: dict[Part, dict[str, int]] = {"train": everything.found, "valid": tests.found}
-    return CorpusReport(pairs=pairs, contaminated=contaminated, left_out=unseen - pairs["train"])
+    return CorpusReport(pairs=pairs, cleaning=cleaning, contaminated=held_out.found, left_out=unseen - pairs["train"])
 
 
 def read_part(folder: Path, part: Part) -> Iterator[Pair]:
@@ -126,27 +103,16 @@ def sample_part(folder: Path, part: Part, count: int, seed: int) -> Iterator[Pai
 
 
 def read_test(settings: CorpusSettings, language: str, data: str) -> list[Pair]:
-    """The test part, as `read_text` would write it, without writing anything. Raises CorpusError."""
+    """The test part, as `write_corpus` would write it, without writing anything. Raises CorpusError."""
     pairs = Cleaner(settings.cleaning, language).clean(read_sources(settings.test or settings.train, language, data))
     split = _splitter(settings)
     return [pair for pair in pairs if settings.test or split.part(pair) == "test"]
 
 
-def _held_out(texts: Mapping[str, Path], *, first: str) -> tuple[HeldOut, HeldOut]:
-    """All that is held out, the sets of the language `first` before those of others; and the test parts alone."""
-    everything, tests = HeldOut(), HeldOut()
-    for language in sorted(texts, key=lambda language: language != first):
-        text = read_held_out(texts[language])
-        tests.add(f"{language}/test", text.test)
-        for name, found in ((f"{language}/test", text.test), (f"{language}/valid", text.valid), *text.sets.items()):
-            everything.add(name, found)
-    return everything, tests
-
-
 def _write_parts(
     settings: CorpusSettings, language: str, data: str, folder: Path
 ) -> tuple[dict[Part, CleaningReport], dict[Part, int]]:
-    """Clean and split. Returns what was dropped, and the parts' sizes."""
+    """Clean and split; the training part is not yet decontaminated. Returns what was dropped, and the parts' sizes."""
     split = _splitter(settings)
     encoder = msgspec.json.Encoder()
     reports: dict[Part, CleaningReport] = {}

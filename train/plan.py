@@ -59,7 +59,7 @@ class Plan:
         self._recipe, self._run, self._registry, self._force = recipe, run, registry, force
         self._provenance = provenance()
         self._checkpoint_inputs = _checkpoint_inputs(recipe.initial)
-        texts = self._corpora(languages, data)
+        texts = {lang: self._corpus(lang, data) for lang in languages}
         self.target = self._made_target(texts) if target is None else self._given_target(target)
         answers = {lang: self._distill(lang, corpus) for lang, corpus in texts.items()}
         baselines: dict[str, Stage] = {}
@@ -75,20 +75,11 @@ class Plan:
         """By the names of their stages."""
         return self._graph.steps
 
-    def _corpora(self, languages: Sequence[str], data: str) -> tasks.Texts:
-        """Each builds on the text of all languages: what one holds out is in no other's training either."""
-        texts = {lang: self._text(lang, data) for lang in languages}
-        add, recipe, needs = self._graph.add, self._recipe, texts.values()
-        return {
-            lang: add(f"{lang}/corpus", tasks.prepare_corpus, (recipe, lang, texts), needs, corpus=recipe.corpus)
-            for lang in languages
-        }
-
-    def _text(self, lang: str, data: str) -> Stage:
-        recipe, name = self._recipe, f"{lang}/corpus-text"
+    def _corpus(self, lang: str, data: str) -> Stage:
+        recipe, name = self._recipe, f"{lang}/corpus"
         files = fingerprints(recipe.corpus.sources, lang, data)
         inputs: dict[str, Any] = {"corpus": recipe.corpus, "language": lang, "data": data, "files": files}
-        return self._graph.add(name, tasks.prepare_text, (recipe, lang, data), [], **inputs)
+        return self._graph.add(name, tasks.prepare_corpus, (recipe, lang, data), [], **inputs)
 
     def _given_target(self, folder: Path) -> Path:
         self._graph.share(target=hash_folder(folder))

@@ -27,8 +27,7 @@ def of_owners(steps: Steps, owners: Iterable[str]) -> Steps:
     own = set(owners)
 
     def at_hand(need: Stage) -> bool:
-        step = steps[need.name]
-        return need.done or step.kind in ("corpus", "target") or step.owner in own
+        return need.done or need.name == "target" or steps[need.name].owner in own
 
     return with_needs(steps, (name for name, s in steps.items() if s.owner in own and all(map(at_hand, s.needs))))
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from common.models import load_tokenizer
 from common.types import TokenIds
 from common.vocabulary import write_vocabulary
-from train.corpus import read_part, read_text, sample_part, write_corpus
+from train.corpus import read_part, sample_part, write_corpus
 from train.distillation.answers import Prompt
 from train.distillation.distill import distill
 from train.distillation.shards import Distillation
@@ -40,21 +40,15 @@ from train.vocabulary import choose_vocabulary
 
 Steps = Iterator[tuple[int, int]]
 Texts = dict[str, Stage]
-"""Text by language."""
+"""Corpora by language."""
 VALIDATION = "validation.jsonl"
 """Prompts that checkpoints are judged by."""
 
 
-def prepare_text(stage: Stage, recipe: Recipe, language: str, data: str) -> Steps:
-    """Clean and split one language's text."""
-    stage.finish(**msgspec.to_builtins(read_text(recipe.corpus, language, data, stage.folder)))
-    yield 1, 1
-
-
-def prepare_corpus(stage: Stage, recipe: Recipe, language: str, texts: Texts) -> Steps:
-    """One language's text without what any language holds out."""
-    folders = {other: text.folder for other, text in texts.items()}
-    stage.finish(**msgspec.to_builtins(write_corpus(recipe.corpus, language, folders, stage.folder)))
+def prepare_corpus(stage: Stage, recipe: Recipe, language: str, data: str) -> Steps:
+    """Clean, split and decontaminate one language's text."""
+    report = write_corpus(recipe.corpus, language, data, stage.folder)
+    stage.finish(**msgspec.to_builtins(report))
     yield 1, 1
 
 
