@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from train.corpus import CorpusReport, CorpusSettings, read_part, read_test, sample_part, write_corpus
+from train.corpus import CorpusReport, CorpusSettings, read_part, read_test, read_training, sample_part, write_corpus
 from train.pair import CorpusError, Pair
 from train.sources import HubSource
 
@@ -111,7 +111,8 @@ def test_every_pair_that_was_read_is_accounted_for(corpus: tuple[CorpusSettings,
     contaminated = sum(report.contaminated.values())
     assert report.pairs["train"] == settings.max_pairs and report.left_out > 0 and contaminated > 0
     assert report.cleaning["train"].read == 3000
-    assert report.cleaning["train"].kept == sum(report.pairs.values()) + contaminated + report.left_out
+    dropped = contaminated + report.tested + report.left_out
+    assert report.cleaning["train"].kept == sum(report.pairs.values()) + dropped
 
 
 def test_no_held_out_sentence_is_in_the_training_part(corpus: tuple[CorpusSettings, Path, CorpusReport]) -> None:
@@ -137,3 +138,25 @@ def test_the_pairs_chosen_keep_their_order_and_grow_with_their_number(
     assert all(pair in more for pair in read_part(folder, "train"))
     assert list(sample_part(tmp_path, "train", 400, settings.seed)) == list(read_part(folder, "train"))
     assert list(sample_part(tmp_path, "train", 600, seed=1)) == list(read_part(tmp_path, "train"))
+
+
+def test_what_one_language_holds_out_is_not_trained_on_in_another(tmp_path: Path) -> None:
+    """Where a model is trained on both; the drafters of each have text of their own."""
+    shared = Pair("Wo ist es?", "Where is it?")
+    german = [Pair(f"Satz {n}", f"Sentence {n}") for n in range(4)]
+    french = [Pair("Où est-ce ?", "Where  is it?"), *(Pair(f"Phrase {n}", f"Line {n}") for n in range(4))]
+    for language, train, test in (("de", german, [shared]), ("fr", french, [Pair("Non", "No")])):
+        for part, pairs in (("train", train), ("valid", [*test, Pair("Ja", "Yes")]), ("test", test)):
+            lines = "".join(f"{pair.source}\t{pair.english}\n" for pair in pairs)
+            (tmp_path / f"{language}-{part}.tsv").write_text(lines, encoding="utf8")
+        settings = CorpusSettings(
+            train=("{data}/{language}-train.tsv",),
+            valid=("{data}/{language}-valid.tsv",),
+            test=("{data}/{language}-test.tsv",),
+        )
+        (tmp_path / language).mkdir()
+        report = write_corpus(settings, language, str(tmp_path), tmp_path / language)
+        assert (report.tested, report.pairs["valid"]) == (1, 1)
+    both = [list(pairs) for pairs in read_training([tmp_path / "de", tmp_path / "fr"])]
+    assert both == [german, french[1:]]
+    assert [list(pairs) for pairs in read_training([tmp_path / "fr"])] == [french]

@@ -12,6 +12,7 @@ from common.registry import Registry
 from common.settings import convert
 from common.vocabulary import read_vocabulary
 from train import tasks
+from train.decontamination import HeldOut
 from train.executor import training_job
 from train.packing import PackedRows
 from train.pair import Pair
@@ -82,6 +83,7 @@ def test_the_english_that_languages_share_is_trained_on_once(tmp_path: Path) -> 
     for language, corpus in texts.items():
         corpus.begin()
         (corpus.folder / "train.jsonl").write_bytes(msgspec.json.Encoder().encode_lines(pairs[language]))
+        HeldOut().save(corpus.folder)
     assert list(tasks._english(texts)) == ["one", "two", "three"]
 
 

@@ -6,7 +6,7 @@ Everything streams: memory holds 8 bytes a pair, however long the corpus is, and
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import compress
 from pathlib import Path
@@ -61,6 +61,8 @@ class CorpusReport(msgspec.Struct, frozen=True, kw_only=True):
     contaminated: dict[str, int]
     """Training pairs dropped because a side of them occurs in this set: ``valid``, ``test``, or a file or dataset of
     `decontaminate`; a pair that is in several counts for the first."""
+    tested: int
+    """Validation pairs dropped because a side of them is in the test part."""
     left_out: int
     """Training pairs beyond `max_pairs`."""
 
@@ -73,9 +75,10 @@ def write_corpus(settings: CorpusSettings, language: str, data: str, folder: Pat
     with writing(folder), TemporaryDirectory(dir=folder) as name:
         scratch = Path(name)
         cleaning, pairs = _write_parts(settings, language, data, scratch)
+        pairs["valid"], tested = _leave_out_tests(scratch)
         held_out = HeldOut()
         for part in PARTS[1:]:
-            held_out.add(part, (side for pair in read_part(scratch, part) for side in (pair.source, pair.english)))
+            held_out.add(part, _sides(scratch, part))
         for set_name, texts in read_evaluation_sets(settings.decontaminate, language, data):
             held_out.add(set_name, texts)
         unseen = _write(scratch / "unseen.jsonl", held_out.unseen(read_part(scratch, "train")))
@@ -84,14 +87,34 @@ def write_corpus(settings: CorpusSettings, language: str, data: str, folder: Pat
         pairs["train"] = _write(
             scratch / "train.jsonl", _sample(scratch / "unseen.jsonl", settings.max_pairs, settings.seed)
         )
+        held_out.save(folder)
         for part in PARTS:
             os.replace(_path(scratch, part), _path(folder, part))
-    return CorpusReport(pairs=pairs, cleaning=cleaning, contaminated=held_out.found, left_out=unseen - pairs["train"])
+    return CorpusReport(
+        pairs=pairs,
+        cleaning=cleaning,
+        contaminated=held_out.found,
+        tested=tested,
+        left_out=unseen - pairs["train"],
+    )
 
 
 def read_part(folder: Path, part: Part) -> Iterator[Pair]:
     """The pairs of one part of a written corpus."""
     return _read(_path(folder, part))
+
+
+def read_training(folders: Sequence[Path]) -> Iterator[Iterator[Pair]]:
+    """The training pairs of each corpus: where there are several, without what any of them holds out.
+
+    Languages share their English, so a sentence that one is judged by may be trained on in another.
+    """
+    held_out = HeldOut()
+    for folder in folders:
+        held_out.load(str(folder), folder)
+    for folder in folders:
+        pairs = read_part(folder, "train")
+        yield held_out.unseen(pairs) if len(folders) > 1 else pairs
 
 
 def sample_part(folder: Path, part: Part, count: int, seed: int) -> Iterator[Pair]:
@@ -107,6 +130,19 @@ def read_test(settings: CorpusSettings, language: str, data: str) -> list[Pair]:
     pairs = Cleaner(settings.cleaning, language).clean(read_sources(settings.test or settings.train, language, data))
     split = _splitter(settings)
     return [pair for pair in pairs if settings.test or split.part(pair) == "test"]
+
+
+def _leave_out_tests(folder: Path) -> tuple[int, int]:
+    """Drop from the validation part what is in the test part; returns how many pairs stay, and how many went."""
+    tests = HeldOut()
+    tests.add("test", _sides(folder, "test"))
+    kept = _write(folder / "kept.jsonl", tests.unseen(read_part(folder, "valid")))
+    os.replace(folder / "kept.jsonl", _path(folder, "valid"))
+    return kept, tests.found["test"]
+
+
+def _sides(folder: Path, part: Part) -> Iterator[str]:
+    return (side for pair in read_part(folder, part) for side in (pair.source, pair.english))
 
 
 def _write_parts(

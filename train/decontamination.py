@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
 
 from train.hashing import text_hash, text_key
 from train.pair import Pair
+
+FILE = "held-out.npy"
 
 
 class HeldOut:
@@ -20,6 +25,16 @@ class HeldOut:
         self.found.setdefault(name, 0)
         for text in texts:
             self._set_of.setdefault(_hash(text), name)
+
+    def save(self, folder: Path) -> None:
+        """For what is trained on several languages, each of which holds out something."""
+        np.save(folder / FILE, np.fromiter(self._set_of, np.uint64))
+
+    def load(self, name: str, folder: Path) -> None:
+        """Add, as the set `name`, all that was saved to `folder`."""
+        self.found.setdefault(name, 0)
+        for known in np.load(folder / FILE, allow_pickle=False).tolist():
+            self._set_of.setdefault(known, name)
 
     def unseen(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs of which neither side is held out."""

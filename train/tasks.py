@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from common.models import load_tokenizer
 from common.types import TokenIds
 from common.vocabulary import write_vocabulary
-from train.corpus import read_part, sample_part, write_corpus
+from train.corpus import read_training, sample_part, write_corpus
 from train.distillation.answers import Prompt
 from train.distillation.distill import distill
 from train.distillation.shards import Distillation
@@ -29,6 +29,7 @@ from train.initial import save_initial_drafter, save_initial_model, train_tokeni
 from train.job import LoopSettings
 from train.ngram import save_ngram_drafter
 from train.packing import Document, pack_to
+from train.pair import Pair
 from train.prompts import sample_prompts
 from train.publishing import Place, judge, publish
 from train.recipe import Recipe, TargetSettings
@@ -54,7 +55,7 @@ def prepare_corpus(stage: Stage, recipe: Recipe, language: str, data: str) -> St
 
 def prepare_target(stage: Stage, recipe: Recipe, settings: TargetSettings, texts: Texts) -> Steps:
     """Tokenizer, initial weights and training rows of a target made from scratch."""
-    pairs = (pair for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+    pairs = chain.from_iterable(_training(texts))
     tokenizer = train_tokenizer((side for pair in pairs for side in (pair.source, pair.english)), settings)
     save_initial_model(
         stage.folder / "initial",
@@ -198,14 +199,19 @@ def _test_prompts(stage: Stage, recipe: Recipe, texts: Texts, target: Path) -> l
 def _translations(
     recipe: Recipe, texts: Texts, tokenizer: PreTrainedTokenizerFast, *, answer_only: bool = False
 ) -> Iterator[Document]:
-    for language, corpus in texts.items():
+    for language, pairs in zip(texts, _training(texts), strict=True):
         prompter = Prompter(tokenizer, recipe.prompt, language)
-        yield from prompter.translations(read_part(corpus.folder, "train"), answer_only=answer_only)
+        yield from prompter.translations(pairs, answer_only=answer_only)
 
 
 def _english(texts: Texts) -> Iterator[str]:
     """The languages share it: each sentence once."""
-    return distinct(pair.english for corpus in texts.values() for pair in read_part(corpus.folder, "train"))
+    return distinct(pair.english for pairs in _training(texts) for pair in pairs)
+
+
+def _training(texts: Texts) -> Iterator[Iterator[Pair]]:
+    """Of each language."""
+    return read_training([corpus.folder for corpus in texts.values()])
 
 
 def _answers(
