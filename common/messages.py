@@ -2,6 +2,7 @@
 
     router ──Open, Verify, Close──▶ verifier          router ──Open, Propose, Score, Close──▶ drafter
            ◀──Verdict, Failure────                           ◀──Draft, Scored, Failure───────
+           ◀──Alive───────────────                           ◀──Alive──────────────────────
 
 A session is a number that the router chose, unique on its stream. `base` is always a count of committed tokens
 (prompt included), so that a stale or repeated message is recognised by both ends. Only token ids travel: under
@@ -14,7 +15,7 @@ import msgspec
 
 from common.types import SamplingParams, StepCost, TokenIds, TokenLogprob
 
-VERSION = 2
+VERSION = 3
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -23,6 +24,10 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     version: int = VERSION
     incarnation: str = ""
     """Names the replica process; a lease for another incarnation is not honoured on this stream."""
+
+
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """A replica's process lives; told again and again, whatever its engine is busy with."""
 
 
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
@@ -114,4 +119,4 @@ Question = Verify | Propose | Score
 Answer = Verdict | Draft | Scored
 Request = Open | Question | Close
 Reply = Answer | Failure
-Message = Hello | Request | Reply
+Message = Hello | Alive | Request | Reply

@@ -40,7 +40,7 @@ class Lease:
         self._streams = streams
         self._known = len(log.tokens)  # tokens of the text that the replica has been told
         channel.send(log.open(channel.session, grant.token))
-        # The stream tells first when a process dies; only the lease tells when a whole machine does.
+        # The stream tells first when a process dies or hangs; only the lease tells when its replica gives it up.
         self._watch = asyncio.create_task(self._watch_lease())
 
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
