@@ -18,7 +18,7 @@ from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.sessions import Session
 from common.engine.verification import Verification
-from common.messages import Alive, Verdict
+from common.messages import Alive, Prefilled, Verdict
 from serve.errors import ReplicaLost, ServiceOverloaded
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
@@ -39,7 +39,7 @@ class _Blocking(Verification):
         self.steps = 0
         self.released = threading.Event()
 
-    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict]:
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict | Prefilled]:
         self.steps += 1
         if self.steps == 5:
             assert self.released.wait(timeout=60)

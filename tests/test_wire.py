@@ -23,13 +23,15 @@ from common.messages import (
     Hello,
     Message,
     Open,
+    Prefill,
+    Prefilled,
     Propose,
     Score,
     Scored,
     Verdict,
     Verify,
 )
-from common.types import SamplingParams, StepCost
+from common.types import SamplingParams, StepCost, TokenLogprob
 from serve.stream import wire
 from serve.stream.wire import Connection, FrameDecoder, ProtocolError, encode
 
@@ -46,6 +48,13 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, version=st.just(VERSION), incarnation=st.text(max_size=8)),
     st.builds(
         Open, session=_ids, token=st.text(), committed=_tokens, prompt_length=_ids, max_length=_ids, sampling=_sampling
+    ),
+    st.builds(Prefill, session=_ids, base=_ids, committed=_tokens),
+    st.builds(
+        Prefilled,
+        session=_ids,
+        base=_ids,
+        logprobs=st.lists(st.builds(TokenLogprob, _ids, st.floats(-9, 0)), max_size=3).map(tuple),
     ),
     st.builds(Verify, session=_ids, base=_ids, draft=_tokens),
     st.builds(Verdict, session=_ids, base=_ids, accepted=_ids, next_token=_ids),

@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from common.engine.sessions import Key
-from common.messages import Alive, Close, Failure, Hello, Message, Open, Propose, Score, Verify
+from common.messages import Alive, Close, Failure, Hello, Message, Open, Prefill, Propose, Score, Verify
 from common.models import Fingerprint
 from serve.errors import ReplicaLost
 from serve.stream.engine_thread import EngineThread, Replies, SteppedEngine
@@ -162,7 +162,7 @@ class Replica:
         match message:
             case Open():
                 self._open(connection, message)
-            case Verify() | Propose() | Score():
+            case Prefill() | Verify() | Propose() | Score():
                 if (connection, message.session) in self._tokens:  # else: never opened, or over
                     self._engine.submit((connection, message.session), message)
             case Close():

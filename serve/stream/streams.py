@@ -14,6 +14,8 @@ from common.messages import (
     Hello,
     Message,
     Open,
+    Prefill,
+    Prefilled,
     Propose,
     Question,
     Score,
@@ -24,7 +26,12 @@ from common.messages import (
 from serve.errors import ReplicaLost, SessionRefused
 from serve.stream.wire import Connection
 
-_ANSWERS: dict[type[Question], type[Answer]] = {Verify: Verdict, Propose: Draft, Score: Scored}
+_ANSWERS: dict[type[Question], type[Answer]] = {
+    Prefill: Prefilled,
+    Verify: Verdict,
+    Propose: Draft,
+    Score: Scored,
+}
 
 
 class Channel:
