@@ -1,40 +1,44 @@
-"""Log-probabilities for those who ask: of each output token, and of the likeliest ones at its position.
+"""Log-probabilities for those who ask: of each token of a text, and of the likeliest ones at its position.
 
 They are the model's own, as in vLLM's default: before bias, penalties, temperature and truncation.
 
-Shape suffixes: R rows (one per output token), V vocabulary.
+Shape suffixes: R rows (one per token), V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from common.types import TokenLogprob
 
+_ROWS = 64
+"""Worked on at once: float64 [64, 150,000] is 77 MB, and whole chunks of prompts may be asked for."""
+
 
 def report(
     logits: Sequence[Tensor], outputs: Sequence[Sequence[int]], counts: Sequence[int | None]
 ) -> list[tuple[TokenLogprob, ...]]:
-    """One `TokenLogprob` for each output token of each text.
+    """One `TokenLogprob` for each token that was added to each text.
 
     Args:
-        logits: per text, the model's raw logits [at least as many rows as output tokens, V]; row i is about the
-            text's output token i.
-        outputs: per text, the output tokens of this round.
+        logits: per text, the model's raw logits [at least as many rows as tokens, V]; row i is about the i-th of them.
+        outputs: per text, the tokens that were added: output, or a part of its prompt.
         counts: per text, how many of the likeliest tokens to list; None reports nothing.
 
     Returns:
-        Per text, as many as it has output tokens, or () where nothing is to be reported.
+        Per text, as many as tokens were added, or () where nothing is to be reported.
     """
     if all(count is None for count in counts):
         return [()] * len(outputs)
     asked = [i for i, count in enumerate(counts) if count is not None]
     rows_RV = torch.cat([logits[i][: len(outputs[i])] for i in asked])
     wanted = [(token, counts[i] or 0) for i in asked for token in outputs[i]]
-    reported = iter(_report(rows_RV, wanted))
+    starts = range(0, len(wanted), _ROWS)
+    reported = chain.from_iterable(_report(rows_RV[i : i + _ROWS], wanted[i : i + _ROWS]) for i in starts)
     return [
         () if count is None else tuple(next(reported) for _ in output)
         for output, count in zip(outputs, counts, strict=True)
@@ -42,7 +46,7 @@ def report(
 
 
 def _report(logits_RV: Tensor, wanted: Sequence[tuple[int, int]]) -> list[TokenLogprob]:
-    """`wanted` is per row the output token and the number of likeliest ones to list."""
+    """`wanted` is per row the token and the number of likeliest ones to list."""
     logprobs_RV = logits_RV.log_softmax(dim=-1, dtype=torch.float64)
     tokens_R1 = torch.tensor([[token] for token, _ in wanted], device=logits_RV.device)
     chosen = logprobs_RV.gather(-1, tokens_R1).flatten().tolist()

@@ -1,7 +1,8 @@
 """Every message of the data plane. One tagged union each way; `VERSION` is checked when a stream opens.
 
-    router ──Open, Verify, Close──▶ verifier          router ──Open, Propose, Score, Close──▶ drafter
-           ◀──Verdict, Failure────                           ◀──Draft, Scored, Failure───────
+    router ──Open, Prefill, Verify, Close──▶ verifier      router ──Open, Propose, Score, Close──▶ drafter
+           ◀──Prefilled, Verdict, Failure───                      ◀──Draft, Scored, Failure───────
+           ◀──Alive─────────────────────────                      ◀──Alive────────────────────────
 
 A session is a number that the router chose, unique on its stream. `base` is always a count of committed tokens
 (prompt included), so that a stale or repeated message is recognised by both ends. Only token ids travel: under
@@ -14,7 +15,7 @@ import msgspec
 
 from common.types import SamplingParams, StepCost, TokenIds, TokenLogprob
 
-VERSION = 2
+VERSION = 4
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -25,18 +26,41 @@ class Hello(msgspec.Struct, frozen=True, tag="hello"):
     """Names the replica process; a lease for another incarnation is not honoured on this stream."""
 
 
+class Alive(msgspec.Struct, frozen=True, tag="alive"):
+    """A replica's process lives; told again and again, whatever its engine is busy with."""
+
+
 class Open(msgspec.Struct, frozen=True, kw_only=True, tag="open"):
     """Begin a session. `token` is the lease's; without it nothing is opened."""
 
     session: int
     token: str
     committed: TokenIds
-    """The tokens so far: the prompt, and on a replay what was already generated."""
+    """The tokens so far: the prompt, and on a replay what was already generated. Of a prompt whose log-probabilities
+    are wanted only the part for which they are known: the rest comes with Prefill."""
     prompt_length: int
-    """How many of them are the prompt: penalties tell prompt and output apart."""
+    """How many tokens of the text are the prompt: penalties tell prompt and output apart."""
     max_length: int
     """Most tokens that the sequence can reach; it must fit the replica's cache."""
     sampling: SamplingParams
+
+
+class Prefill(msgspec.Struct, frozen=True, kw_only=True, tag="prefill"):
+    """The prompt goes on with `committed` after its first `base` tokens; how likely is each of them?"""
+
+    session: int
+    base: int
+    committed: TokenIds
+
+
+class Prefilled(msgspec.Struct, frozen=True, kw_only=True, tag="prefilled"):
+    """Of the tokens on top of `base` the first, as many as one step had room for, are taken in; at least one is."""
+
+    session: int
+    base: int
+    logprobs: tuple[TokenLogprob, ...]
+    """One for each of these."""
+    cost: StepCost = StepCost()
 
 
 class Verify(msgspec.Struct, frozen=True, kw_only=True, tag="verify"):
@@ -107,11 +131,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
     message: str
 
 
-VerifierRequest = Open | Verify | Close
-Question = Verify | Propose | Score
+Question = Prefill | Verify | Propose | Score
 """What is answered."""
 
-Answer = Verdict | Draft | Scored
+Answer = Prefilled | Verdict | Draft | Scored
 Request = Open | Question | Close
 Reply = Answer | Failure
-Message = Hello | Request | Reply
+Message = Hello | Alive | Request | Reply

@@ -6,8 +6,12 @@ drives the in-process loop and the router's, so that both end a text in the same
 
 from __future__ import annotations
 
-from common.messages import Open, Propose, Score, Verdict, Verify
+from common.messages import Open, Prefill, Prefilled, Propose, Score, Verdict, Verify
 from common.types import GenerationRequest, Progress, SpeculationStats, Timings, TokenIds
+
+PREFILL_WINDOW = 512
+"""Most tokens of a prompt whose log-probabilities are asked for at once: an engine runs few more in a step, and with 20
+alternatives each the answer has some 150 KB."""
 
 _NO_TIME = Timings()
 
@@ -20,14 +24,22 @@ class TokenLog:
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
-        self.tokens: list[int] = list(request.prompt)
+        # A prompt whose log-probabilities are wanted is taken in as they come.
+        self.tokens: list[int] = list(request.prompt[:1] if request.prompt_logprobs else request.prompt)
+        self.begun = False
+        """Whether there is anything that a client may have been told."""
         self.stats = SpeculationStats()
         self.timings = _NO_TIME
-        self.finish_reason: str | None = None
+        self.finish_reason: str | None = "length" if self._complete else None
 
     @property
     def output(self) -> TokenIds:
         return tuple(self.tokens[len(self.request.prompt) :])
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether log-probabilities of the prompt are still to come."""
+        return len(self.tokens) < len(self.request.prompt)
 
     @property
     def room(self) -> int:
@@ -59,8 +71,35 @@ class TokenLog:
         base = max(1, len(self.tokens) - window)
         return Score(session=session, base=base, committed=tuple(self.tokens[base:]))
 
+    def prefill(self, session: int) -> Prefill:
+        base = len(self.tokens)
+        return Prefill(session=session, base=base, committed=self.request.prompt[base : base + PREFILL_WINDOW])
+
     def verify(self, session: int, draft: TokenIds) -> Verify:
         return Verify(session=session, base=len(self.tokens), draft=draft)
+
+    def commit_prompt(self, prefilled: Prefilled, timings: Timings = _NO_TIME) -> Progress:
+        """Take in the part of the prompt whose log-probabilities have come.
+
+        Raises ValueError if they are not about its next tokens.
+        """
+        count = len(prefilled.logprobs)
+        known = len(self.tokens)
+        if prefilled.base != known or not 1 <= count <= len(self.request.prompt) - known:
+            raise ValueError(
+                f"{count} log-probabilities from {prefilled.base} on, of the prompt {known} tokens are known"
+            )
+        self.tokens += self.request.prompt[known : known + count]
+        self.begun = True
+        self.timings += timings
+        self.finish_reason = "length" if self._complete else None
+        return Progress(
+            tokens=(),
+            prompt_logprobs=prefilled.logprobs,
+            stats=self.stats,
+            timings=self.timings,
+            finish_reason=self.finish_reason,
+        )
 
     def commit(
         self, draft: TokenIds, verdict: Verdict, drafter: str | None = None, timings: Timings = _NO_TIME
@@ -76,6 +115,7 @@ class TokenLog:
             )
         kept = self._until_end((*draft[: verdict.accepted], verdict.next_token))
         self.tokens.extend(kept)
+        self.begun = True
         self.timings += timings
         accepted = min(verdict.accepted, len(kept))
         self.stats += SpeculationStats(
@@ -89,6 +129,10 @@ class TokenLog:
             drafter=drafter,
             finish_reason=self.finish_reason,
         )
+
+    @property
+    def _complete(self) -> bool:
+        return len(self.tokens) == self.request.max_length
 
     def _until_end(self, tokens: TokenIds) -> TokenIds:
         room = self.request.max_length - len(self.tokens)

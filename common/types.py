@@ -80,7 +80,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """How likely the target found an output token: natural logarithms, before penalties and temperature."""
+    """How likely the target found a token of a text: natural logarithms, before penalties and temperature."""
 
     token: int
     logprob: float
@@ -93,7 +93,7 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     prompt: TokenIds
     max_tokens: int
-    """Upper bound on output tokens."""
+    """Upper bound on output tokens; 0 is for those who want the prompt's log-probabilities only."""
     sampling: SamplingParams
     stop_token_ids: frozenset[int] = frozenset()
     """Tokens that end the text (end of sequence); the stop token itself counts as output."""
@@ -103,12 +103,16 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the drafter that was asked for; None leaves the choice to the server."""
     max_draft_length: int | None = None
     """Most tokens drafted a round: 0 decodes plainly, None leaves it to the server."""
+    prompt_logprobs: bool = False
+    """Report the prompt's tokens too, as `sampling.logprobs` says; not the first, which follows nothing."""
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise ValueError("prompt must hold at least one token")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens must be at least 1, not {self.max_tokens}")
+        if self.max_tokens < 0:
+            raise ValueError(f"max_tokens must not be negative, not {self.max_tokens}")
+        if self.prompt_logprobs and self.sampling.logprobs is None:
+            raise ValueError("prompt_logprobs needs sampling.logprobs: it says what is reported")
         if self.max_draft_length is not None and self.max_draft_length < 0:
             raise ValueError(f"max_draft_length must not be negative, not {self.max_draft_length}")
 
@@ -180,14 +184,16 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round added to a text."""
+    """What one round added to a text, or before the first one what became known of its prompt."""
 
     tokens: TokenIds
-    """The output tokens of this round, in order; never past a stop token or max_tokens."""
+    """The output tokens of this round, in order; never past a stop token or max_tokens. None before the first round."""
     stats: SpeculationStats
     """Sums over the rounds so far."""
     logprobs: tuple[TokenLogprob, ...] = ()
     """One for each of `tokens`, if the request asked for them."""
+    prompt_logprobs: tuple[TokenLogprob, ...] = ()
+    """Of the next tokens of the prompt, from its second on, if the request asked for them."""
     timings: Timings = Timings()
     """Sums over the rounds so far."""
     drafter: str | None = None

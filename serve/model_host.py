@@ -46,7 +46,14 @@ class ModelHost:
             runner = make_runner(model, kv_tokens=settings.kv_tokens)
             engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
             identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
-            return engine, Replica(lambda: engine, name=name, fingerprint=identity, host=host, tls=context)
+            return engine, Replica(
+                lambda: engine,
+                name=name,
+                fingerprint=identity,
+                host=host,
+                tls=context,
+                longest_step_s=settings.longest_step_s,
+            )
 
         # In a thread: a model that already serves in this process goes on meanwhile.
         engine, replica = await asyncio.to_thread(build)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from common.messages import Verdict
+from common.messages import Prefilled, Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
 from serve.errors import ReplicaLost, ServiceOverloaded, ServiceUnavailable, SessionRefused
@@ -42,6 +42,10 @@ class RemoteVerifier:
 
         await self._with_lease(log, nothing)
 
+    async def prefill(self, log: TokenLog) -> Prefilled:
+        """Log-probabilities of the next tokens of the prompt. Raises what `verify` raises."""
+        return await self._with_lease(log, lambda lease: lease.prefill(log))
+
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
         """Raises ServiceUnavailable when no verifier can be had, SessionRefused if the target will not go on."""
         return await self._with_lease(log, lambda lease: lease.verify(log, draft))
@@ -54,7 +58,7 @@ class RemoteVerifier:
                     self._lease = await take_lease(self._source, self._streams, log)
                 return await act(self._lease)
             except (ReplicaLost, ServiceOverloaded, SessionRefused) as error:
-                if log.stats.rounds == 0 and not isinstance(error, ReplicaLost):
+                if not log.begun and not isinstance(error, ReplicaLost):
                     raise  # nothing has been written: the client may as well be told
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 self.losses += 1

@@ -25,6 +25,7 @@ from serve.http.text import TextCodec
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
 from serve.settings import ServeSettings
+from serve.stream.hedging import hedged
 from serve.stream.lease import LeaseSource
 from serve.stream.streams import StreamPool
 from serve.stream.tls import client_context
@@ -45,9 +46,12 @@ class Service:
         target_fingerprint = fingerprint(tokenizer, config)
         self.context_length = target_fingerprint.context_length
         self._settings = settings
-        self._verifiers = verifiers
+        self._verifiers = hedged(verifiers, settings.replica_silence_s)
         self._identifier = LanguageIdentifier(languages)
-        self._streams = StreamPool(tls=client_context(settings.tls) if settings.tls is not None else None)
+        self._streams = StreamPool(
+            silence_s=settings.replica_silence_s,
+            tls=client_context(settings.tls) if settings.tls is not None else None,
+        )
         self._directory = Directory(target_fingerprint, refresh_s=settings.deployments_poll_s)
         self._lengths = DraftLengthController(settings.speculation)
         self._metrics = Metrics(ray_metrics, languages)

@@ -35,10 +35,18 @@ async def generate(
             # Not around the yield: there the time is the client's.
             try:
                 async with asyncio.timeout_at(until):
-                    progress = await _round(log, verifier, speculation)
+                    progress = await (_prefill(log, verifier) if log.prefilling else _round(log, verifier, speculation))
             except TimeoutError:
                 raise RequestTimeout(f"not finished within {time_limit_s:g} s") from None
             yield progress
+
+
+async def _prefill(log: TokenLog, verifier: RemoteVerifier) -> Progress:
+    """Some of the prompt's log-probabilities; nothing is drafted meanwhile."""
+    asked = time.perf_counter()
+    prefilled = await verifier.prefill(log)
+    wall_s, model_s = time.perf_counter() - asked, prefilled.cost.seconds
+    return log.commit_prompt(prefilled, Timings(verify_s=model_s, wire_s=max(0.0, wall_s - model_s)))
 
 
 async def _round(log: TokenLog, verifier: RemoteVerifier, speculation: Speculation) -> Progress:

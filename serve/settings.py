@@ -9,6 +9,7 @@ from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
 from serve.drafting.draft_length import SpeculationSettings
 from serve.http.protection import ProtectionSettings
+from serve.stream.replica import BEAT_S
 from serve.stream.tls import TlsSettings
 from serve.telemetry.logs import LogSettings
 from serve.telemetry.tracing import TracingSettings
@@ -30,6 +31,10 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     prefill_chunk: int = 512
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""
+    longest_step_s: float = 120.0
+    """An engine that takes longer over one forward pass (a kernel that never ends) is dead, and its replica replaced.
+    It bounds one pass, not an answer: a long prompt takes many of them. It must be longer than the first pass of a
+    model that compiles itself in it."""
 
     def __post_init__(self) -> None:
         if self.autoscaling is not None and self.autoscaling.target_sessions > self.max_sessions:
@@ -52,6 +57,10 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     speculation: SpeculationSettings = SpeculationSettings()
     draft_deadline_s: float = 1.0
     """A draft that takes longer is not waited for."""
+    replica_silence_s: float = 10.0
+    """A replica of which a router hears nothing for so long hangs, or its machine is gone: its texts are replayed at
+    another. A verdict itself has no deadline: it may wait for memory, or behind long prompts, for as long as it takes,
+    since its replica says every second that it lives. A lease that is not granted for so long is asked for anew."""
     host: str = "127.0.0.1"
     port: int = 8000
     promotion_poll_s: float = 5.0
@@ -76,6 +85,8 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.verifier.autoscaling is not None and self.verifier.autoscaling.min_replicas == 0:
             raise ValueError("verifier.autoscaling.min_replicas must be at least 1: every text needs the target")
+        if self.replica_silence_s < 3 * BEAT_S:
+            raise ValueError(f"replica_silence_s must be at least {3 * BEAT_S:g}: a replica speaks every {BEAT_S:g} s")
         for language in self.drafters.keys() - {GENERALIST}:
             language_name(language)
 

@@ -19,7 +19,8 @@ TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 class FakeService:
     """Answers every request with `answer`, two tokens a round, each round having drafted three and kept one.
 
-    The log-probability of its n-th output token is -n / 10; tokens 5, 6, 7 ... are the likeliest, by -1, -2, -3 ...
+    The log-probability of its n-th output token is -n / 10, of the prompt's n-th token -n, told three at a time; tokens
+    5, 6, 7 ... are the likeliest, by -1, -2, -3 ...
     A round takes 1 ms of drafting, 2 of verifying and 0.5 on the wire.
     """
 
@@ -81,8 +82,14 @@ class FakeService:
             self.closed.set()
 
     async def _write(self, request: GenerationRequest) -> AsyncIterator[Progress]:
+        for known in range(1, len(request.prompt) if request.prompt_logprobs else 1, 3):
+            piece = request.prompt[known : known + 3]
+            told = logprobs(request, piece, known, scale=1)
+            ends = request.max_tokens == 0 and known + 3 >= len(request.prompt)
+            reason = "length" if ends else None
+            yield Progress(tokens=(), stats=SpeculationStats(), prompt_logprobs=told, finish_reason=reason)
         tokens = self._output(request)
-        ended = tokens[-1] in request.stop_token_ids
+        ended = tokens[-1:] and tokens[-1] in request.stop_token_ids
         stats, timings = SpeculationStats(), Timings()
         for start in range(0, len(tokens), 2):
             if self._fails(request, start):
@@ -115,9 +122,11 @@ class FakeService:
         return self.error is not None and meant and start >= 2 * self.error_after
 
 
-def logprobs(request: GenerationRequest, tokens: tuple[int, ...], start: int) -> tuple[TokenLogprob, ...]:
+def logprobs(
+    request: GenerationRequest, tokens: tuple[int, ...], start: int, scale: int = 10
+) -> tuple[TokenLogprob, ...]:
     count = request.sampling.logprobs
     if count is None:
         return ()
     top = tuple((5 + index, -1.0 - index) for index in range(count))
-    return tuple(TokenLogprob(token, -(start + index) / 10, top) for index, token in enumerate(tokens))
+    return tuple(TokenLogprob(token, -(start + index) / scale, top) for index, token in enumerate(tokens))

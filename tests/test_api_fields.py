@@ -87,7 +87,8 @@ async def test_a_wrong_field_is_named(service: FakeService, fields: Json, param:
         ({"logprobs": True}, "logprobs"),
         ({"best_of": 2}, "best_of"),
         ({"best_of": 1, "n": 2}, "best_of"),
-        ({"echo": True, "logprobs": 0}, "echo"),
+        ({"max_tokens": 0, "logprobs": 0}, "max_tokens"),
+        ({"max_tokens": -1, "echo": True}, "max_tokens"),
         ({"top_logprobs": 2}, "top_logprobs"),
         ({"suffix": "x"}, "suffix"),
         ({"prompt": 5}, "prompt"),
@@ -149,6 +150,12 @@ async def test_a_prompt_longer_than_the_context_is_refused(service: FakeService)
 async def test_more_tokens_than_the_context_holds_are_refused(service: FakeService) -> None:
     error = await refused(service, "completions", PROMPT | {"prompt": [5] * 92, "max_tokens": 5})
     assert (error["code"], error["param"]) == ("context_length_exceeded", "max_tokens")
+
+
+async def test_a_prompt_that_is_only_echoed_may_fill_the_context(service: FakeService) -> None:
+    echoed = PROMPT | {"echo": True, "max_tokens": 0}
+    assert (await refused(service, "completions", echoed | {"prompt": [5] * 97}))["param"] == "prompt"
+    assert (await post(service, "completions", echoed | {"prompt": [5] * 96})).status_code == 200
 
 
 async def test_a_chat_without_template_is_refused() -> None:

@@ -8,7 +8,7 @@ from fake_service import FakeService
 
 from common.types import TokenLogprob
 from serve.http.answer_formats import ChatFormat
-from serve.http.choices import OutputToken
+from serve.http.choices import TextToken
 
 
 @pytest.fixture
@@ -95,8 +95,68 @@ async def test_zero_asks_for_the_tokens_own_logprobs_only(service: FakeService) 
 
 def test_an_impossible_token_is_told_as_a_number(service: FakeService) -> None:
     impossible = TokenLogprob(5, float("-inf"), ((6, float("-inf")),))
-    (entry,) = ChatFormat(service.codec).logprobs([OutputToken(impossible, 0)])["content"]
+    (entry,) = ChatFormat(service.codec).logprobs([TextToken(5, impossible, 0)])["content"]
     assert entry["logprob"] == entry["top_logprobs"][0]["logprob"] == -9999.0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("as_tokens", [False, True])
+async def test_an_echoed_prompt_is_told_like_the_text_but_for_its_first_token(
+    service: FakeService, stream: bool, as_tokens: bool
+) -> None:
+    text, codec = "家は小さい", service.codec
+    prompt, output = codec.encode(text), (*codec.encode(service.answer), 1)
+    body = PROMPT | {"prompt": list(prompt) if as_tokens else text, "echo": True, "logprobs": 2, "stream": stream}
+    response = await post(service, "completions", body)
+    choices = [chunk["choices"][0] for chunk in (events(response) if stream else [response.json()])]
+    assert "".join(choice["text"] for choice in choices) == text + service.answer
+    logprobs = merged(choices)
+    names = [codec.name(token) for token in (*prompt, *output)]
+    assert logprobs["tokens"] == names
+    values = [*(-float(n) for n in range(1, len(prompt))), *(-n / 10 for n in range(len(output)))]
+    assert logprobs["token_logprobs"] == [None, *values]
+    likeliest = {codec.name(5): -1.0, codec.name(6): -2.0}
+    told = [likeliest | {name: value} for name, value in zip(names[1:], values, strict=True)]
+    assert logprobs["top_logprobs"] == [None, *told]
+    offsets = logprobs["text_offset"]
+    assert offsets[len(prompt)] == len(text)
+    assert offsets[: len(prompt)] == codec.offsets(prompt)
+    assert [offset - len(text) for offset in offsets[len(prompt) :]] == codec.offsets(output)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("prompt", ["家は小さい", [5]])
+async def test_a_prompt_can_be_scored_without_an_output(
+    service: FakeService, stream: bool, prompt: str | list[int]
+) -> None:
+    body = PROMPT | {"prompt": prompt, "echo": True, "logprobs": 1, "max_tokens": 0, "stream": stream}
+    body |= {"stream_options": {"include_usage": True}} if stream else {}
+    response = await post(service, "completions", body)
+    told = events(response) if stream else [response.json()]
+    choices = [choice for chunk in told for choice in chunk["choices"]]
+    tokens = list(service.codec.encode(prompt)) if isinstance(prompt, str) else prompt
+    assert "".join(choice["text"] for choice in choices) == service.codec.decode(tokens)
+    assert merged(choices)["token_logprobs"] == [None, *(-float(n) for n in range(1, len(tokens)))]
+    assert choices[-1]["finish_reason"] == "length"
+    usage = told[-1]["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (len(tokens), 0)
+
+
+async def test_a_prompt_can_be_echoed_alone(service: FakeService) -> None:
+    answer = (await post(service, "completions", PROMPT | {"echo": True, "max_tokens": 0})).json()
+    (choice,) = answer["choices"]
+    assert (choice["text"], choice["logprobs"], choice["finish_reason"]) == (PROMPT["prompt"], None, "length")
+    assert service.rounds == 0
+
+
+async def test_each_prompt_and_each_choice_is_told_for_itself(service: FakeService) -> None:
+    body = PROMPT | {"prompt": ["家は", "house"], "n": 2, "echo": True, "logprobs": 0, "max_tokens": 1}
+    choices = (await post(service, "completions", body)).json()["choices"]
+    assert all(request.prompt_logprobs for request in service.requests)
+    for choice, text in zip(choices, ["家は", "家は", "house", "house"], strict=True):
+        names = [service.codec.name(token) for token in service.codec.encode(text)]
+        assert choice["logprobs"]["tokens"][:-1] == names
+        assert choice["text"].startswith(text)
 
 
 async def test_an_engine_that_forgets_logprobs_is_our_own_error(service: FakeService) -> None:

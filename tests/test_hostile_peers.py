@@ -16,7 +16,21 @@ from hypothesis import strategies as st
 from test_wire import hostile_bytes
 
 from common.engine.engine import Engine
-from common.messages import Close, Draft, Hello, Open, Propose, Question, Reply, Request, Score, Verdict, Verify
+from common.messages import (
+    Close,
+    Draft,
+    Hello,
+    Open,
+    Prefill,
+    Prefilled,
+    Propose,
+    Question,
+    Reply,
+    Request,
+    Score,
+    Verdict,
+    Verify,
+)
 from common.types import SamplingParams
 from serve.errors import SessionRefused
 from serve.stream.streams import Channel, StreamPool
@@ -175,6 +189,7 @@ _requests: st.SearchStrategy[Request] = st.one_of(
     _open(_few, st.integers(10, 25)),
     _open(_tokens, _any),
     st.builds(Verify, session=_sessions, base=_base, draft=_tokens),
+    st.builds(Prefill, session=_sessions, base=_base, committed=_tokens),
     st.builds(Propose, session=_sessions, base=_base, committed=_tokens, count=_base),
     st.builds(Score, session=_sessions, base=_base, committed=_tokens),
     st.builds(Close, session=_sessions),
@@ -195,6 +210,8 @@ def test_no_sequence_of_messages_kills_an_engine(messages: Sequence[Request], dr
         for reply in _until_idle(engine):
             if isinstance(reply, Verdict):
                 lengths[reply.session] = reply.base + reply.accepted + 1
+            elif isinstance(reply, Prefilled):
+                lengths[reply.session] = reply.base + len(reply.logprobs)
     for session in lengths:
         engine.handle(session, Close(session=session))
     assert engine.num_sessions == 0

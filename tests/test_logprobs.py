@@ -22,7 +22,7 @@ from common.engine.runner import ModelRunner
 from common.engine.sessions import Key, Session
 from common.engine.verification import Verification
 from common.logprobs import report
-from common.messages import Verdict
+from common.messages import Prefilled, Verdict
 from common.types import GenerationRequest, TokenLogprob
 
 
@@ -51,15 +51,25 @@ def test_only_those_who_ask_are_told_and_only_about_their_output() -> None:
     assert all(entry.top == ((2, entry.logprob),) for entry in reported[2])
 
 
+def test_many_rows_are_reported_like_each_alone() -> None:
+    rows = torch.randn(150, 30, generator=torch.Generator().manual_seed(0))
+    tokens = [row % 30 for row in range(150)]
+    (whole,) = report([rows], [tokens], [3])
+    assert whole == tuple(
+        entry for row, token in zip(rows, tokens, strict=True) for entry in report([row[None]], [[token]], [3])[0]
+    )
+
+
 class _Recording(Verification):
     """Keeps what the verdicts report."""
 
     def __init__(self) -> None:
         self.reported: defaultdict[Key, list[TokenLogprob]] = defaultdict(list)
 
-    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict]:
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Verdict | Prefilled]:
         verdicts = super().advance(sessions, logits)
         for session, verdict in zip(sessions, verdicts, strict=True):
+            assert isinstance(verdict, Verdict)
             assert len(verdict.logprobs) == (0 if session.sampling.logprobs is None else verdict.accepted + 1)
             self.reported[session.key] += verdict.logprobs
         return verdicts

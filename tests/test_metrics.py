@@ -7,6 +7,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,6 +101,23 @@ def test_a_round_is_told_for_the_drafter_that_was_at_work() -> None:
     metrics.flush()
     assert recorder.sum("polydraft_generation_tokens", **DE) == 2
     assert recorder.sum("polydraft_generation_tokens", language="de", drafter="none") == 1
+
+
+@pytest.mark.parametrize("outputs", [0, 1])
+def test_what_is_told_of_a_prompt_is_no_round_and_no_first_token(outputs: int) -> None:
+    recorder, clock = Recorder(), Clock()
+    metrics = Metrics(recorder, {"de"}, clock)
+    reason = None if outputs else "length"
+    with metrics.text("de", prompt_tokens=9) as text:
+        text.round_committed(Progress(tokens=(), stats=SpeculationStats(), finish_reason=reason))
+        clock.now = 0.5
+        for progress in rounds(*[(2, 1)] * outputs):
+            text.round_committed(msgspec.structs.replace(progress, finish_reason="length"))
+    metrics.flush()
+    assert recorder.sum("polydraft_rounds", **DE) == outputs
+    assert recorder.observed("polydraft_time_to_first_token_seconds", language="de") == [0.5] * outputs
+    assert recorder.sum("polydraft_requests", language="de", finish_reason="length") == 1
+    assert recorder.level("polydraft_num_requests_waiting", language="de") == 0
 
 
 def test_an_unknown_language_is_other() -> None:

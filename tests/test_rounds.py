@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.messages import Verdict
+from common import rounds as rounds_module
+from common.messages import Prefilled, Verdict
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SamplingParams, SpeculationStats
+from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenLogprob
 
 STOP = 9
 PROMPT = (1, 2, 3)
@@ -80,3 +81,44 @@ def test_a_replay_opens_with_all_that_was_written() -> None:
     log.commit((4,), verdict(log, 1, 5))
     assert log.open(7, "token").committed == (*PROMPT, 4, 5)
     assert log.open(7, "token").max_length == len(PROMPT) + 6
+
+
+def scoring_log(max_tokens: int) -> TokenLog:
+    sampling = SamplingParams(logprobs=0)
+    return TokenLog(GenerationRequest(prompt=PROMPT, max_tokens=max_tokens, sampling=sampling, prompt_logprobs=True))
+
+
+def prefilled(base: int, *tokens: int) -> Prefilled:
+    return Prefilled(session=0, base=base, logprobs=tuple(TokenLogprob(token, -1.0) for token in tokens))
+
+
+@pytest.mark.parametrize("max_tokens", [0, 5])
+def test_a_prompt_whose_logprobs_are_wanted_is_taken_in_part_by_part(
+    max_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = scoring_log(max_tokens)
+    assert (log.open(7, "token").committed, log.open(7, "token").prompt_length) == (PROMPT[:1], 3)
+    assert (log.prefill(7).base, log.prefill(7).committed) == (1, PROMPT[1:])
+    monkeypatch.setattr(rounds_module, "PREFILL_WINDOW", 1)
+    assert log.prefill(7).committed == PROMPT[1:2]
+    assert log.prefilling and not log.begun
+    first = log.commit_prompt(prefilled(1, 2))
+    assert (first.tokens, first.prompt_logprobs, first.finish_reason) == ((), prefilled(1, 2).logprobs, None)
+    assert log.prefilling and log.begun
+    assert log.open(7, "token").committed == PROMPT[:2], "a replay goes on where it was"
+    last = log.commit_prompt(prefilled(2, 3))
+    assert not log.prefilling and log.output == ()
+    assert last.finish_reason == log.finish_reason == ("length" if max_tokens == 0 else None)
+    assert log.stats.rounds == 0
+
+
+@pytest.mark.parametrize("wrong", [prefilled(0, 1), prefilled(2, 3), prefilled(1), prefilled(1, 2, 3, 4)])
+def test_logprobs_of_something_else_are_refused_and_change_nothing(wrong: Prefilled) -> None:
+    log = scoring_log(5)
+    with pytest.raises(ValueError, match="log-probabilities"):
+        log.commit_prompt(wrong)
+    assert log.tokens == [1] and not log.begun
+
+
+def test_a_text_without_output_or_logprobs_is_over_before_it_begins() -> None:
+    assert new_log(max_tokens=0).finish_reason == "length"

@@ -179,6 +179,33 @@ def test_completions_identify_the_language_and_report_usage(client: OpenAI) -> N
     assert details is not None and (details.accepted_prediction_tokens or 0) > 0
 
 
+@pytest.mark.parametrize("max_tokens", [0, 20])
+def test_an_echoed_prompt_has_the_models_own_logprobs(client: OpenAI, workspace: Path, max_tokens: int) -> None:
+    (choice,) = client.completions.create(
+        model="tiny",
+        prompt=QUESTION,
+        echo=True,
+        logprobs=2,
+        max_tokens=max_tokens,
+        temperature=0,
+        extra_body={"language": "de", "ignore_eos": True},
+    ).choices
+    prompt = torch.tensor([load_tokenizer(workspace / "target")(QUESTION).input_ids])
+    model = LlamaForCausalLM.from_pretrained(workspace / "target", dtype=torch.float64)
+    with torch.inference_mode():
+        laws = model(prompt).logits[0, :-1].log_softmax(-1)
+    assert choice.logprobs is not None
+    told, likeliest = choice.logprobs.token_logprobs, choice.logprobs.top_logprobs
+    assert told is not None and likeliest is not None and told[0] is likeliest[0] is None
+    assert len(told) == prompt.shape[1] + max_tokens
+    own = laws.gather(-1, prompt[0, 1:, None]).flatten().tolist()
+    assert told[1 : prompt.shape[1]] == pytest.approx(own, rel=0, abs=1e-9)
+    assert [max(top.values()) for top in likeliest[1 : prompt.shape[1]]] == pytest.approx(
+        laws.amax(-1).tolist(), abs=1e-9
+    )
+    assert choice.text.startswith(QUESTION) and (choice.text == QUESTION) == (max_tokens == 0)
+
+
 def test_models_and_health(client: OpenAI) -> None:
     assert [model.id for model in client.models.list()] == ["tiny"]
     assert httpx.get(f"{URL}/healthz").status_code == 200

@@ -99,6 +99,13 @@ def test_spans_of_a_long_text_are_bounded_its_totals_are_not(spans: InMemorySpan
     assert (named(spans, "text")[0].attributes or {})["polydraft.rounds"] == TRACED_ROUNDS + 50
 
 
+def test_what_is_told_of_a_prompt_is_no_round(spans: InMemorySpanExporter) -> None:
+    with TextSpan(REQUEST) as span:
+        span.round_committed(Progress(tokens=(), stats=SpeculationStats(), finish_reason="length"))
+    [text] = spans.get_finished_spans()
+    assert (text.attributes or {})["polydraft.finish_reason"] == "length"
+
+
 def test_a_text_that_fails_says_so(spans: InMemorySpanExporter) -> None:
     with pytest.raises(ServiceUnavailable), TextSpan(REQUEST):
         raise ServiceUnavailable("no verifier")

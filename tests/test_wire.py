@@ -16,19 +16,22 @@ from hypothesis import strategies as st
 
 from common.messages import (
     VERSION,
+    Alive,
     Close,
     Draft,
     Failure,
     Hello,
     Message,
     Open,
+    Prefill,
+    Prefilled,
     Propose,
     Score,
     Scored,
     Verdict,
     Verify,
 )
-from common.types import SamplingParams, StepCost
+from common.types import SamplingParams, StepCost, TokenLogprob
 from serve.stream import wire
 from serve.stream.wire import Connection, FrameDecoder, ProtocolError, encode
 
@@ -46,11 +49,19 @@ _messages: st.SearchStrategy[Message] = st.one_of(
     st.builds(
         Open, session=_ids, token=st.text(), committed=_tokens, prompt_length=_ids, max_length=_ids, sampling=_sampling
     ),
+    st.builds(Prefill, session=_ids, base=_ids, committed=_tokens),
+    st.builds(
+        Prefilled,
+        session=_ids,
+        base=_ids,
+        logprobs=st.lists(st.builds(TokenLogprob, _ids, st.floats(-9, 0)), max_size=3).map(tuple),
+    ),
     st.builds(Verify, session=_ids, base=_ids, draft=_tokens),
     st.builds(Verdict, session=_ids, base=_ids, accepted=_ids, next_token=_ids),
     st.builds(Propose, session=_ids, base=_ids, committed=_tokens, count=_ids),
     st.builds(Draft, session=_ids, base=_ids, tokens=_tokens),
     st.builds(Close, session=_ids),
+    st.just(Alive()),
     st.builds(Score, session=_ids, base=_ids, committed=_tokens),
     st.builds(Scored, session=_ids, base=_ids, agreed=_ids, cost=st.builds(StepCost, st.floats(0, 9), _ids)),
     st.builds(Failure, session=_ids, message=st.text()),
@@ -195,6 +206,32 @@ async def test_a_wrong_greeting_ends_the_connection(greeting: bytes, error: str)
         assert error in str(await lost)
         while await reader.read(100):
             pass  # our greeting, then the end
+
+
+async def test_a_silent_peer_is_given_up_and_one_that_is_not_heard_because_nobody_listens_is_not() -> None:
+    lost: list[Exception] = []
+    connection = Connection(Hello(), lambda c, m: None, lambda c, e: lost.append(e), silence_s=5.0)
+    transport = Mock(spec=asyncio.Transport)
+    transport.abort.side_effect = lambda: connection.connection_lost(None)
+    connection._loop = Mock(spec=asyncio.AbstractEventLoop)
+    connection.connection_made(transport)
+
+    def look() -> None:
+        """The next one; how late it comes makes no difference."""
+        interval_s, action, *arguments = connection._loop.call_later.call_args.args  # type: ignore[attr-defined]
+        assert interval_s == 0.5
+        action(*arguments)
+
+    for _ in range(3):
+        for _ in range(9):
+            look()
+        connection.data_received(encode(Hello()) if not connection.peer.done() else encode(Alive()))
+    for _ in range(9):
+        look()
+    assert not lost
+    look()
+    look()
+    assert [str(error) for error in lost] == ["nothing heard for 5 s"]
 
 
 async def test_messages_of_one_turn_leave_in_one_write() -> None:

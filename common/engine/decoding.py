@@ -20,7 +20,7 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
 from common.engine.lookup import LookupEngine
 from common.engine.verification import Verification
-from common.messages import Close, Draft, Failure, Reply, Request, Verdict
+from common.messages import Close, Draft, Failure, Prefilled, Reply, Request, Verdict
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SpeculationStats, StepCost, Timings, TokenIds
 
@@ -136,6 +136,9 @@ class Decoder:
         self._next_round(number, text)
 
     def _next_round(self, number: int, text: _Text) -> None:
+        if text.log.prefilling:
+            self._target.handle(number, text.log.prefill(number))
+            return
         if self._drafter is None:
             self._target.handle(number, text.log.verify(number, ()))
             return
@@ -156,11 +159,17 @@ class Decoder:
             case Draft():
                 text.draft, text.drafting = reply.tokens, reply.cost
                 self._target.handle(number, text.log.verify(number, reply.tokens))
+            case Prefilled():
+                text.log.commit_prompt(reply)
+                self._go_on(number, text)
             case Verdict():
                 text.commit(reply)
-                if text.log.finish_reason is None:
-                    self._next_round(number, text)
+                self._go_on(number, text)
         return text.log.finish_reason is not None
+
+    def _go_on(self, number: int, text: _Text) -> None:
+        if text.log.finish_reason is None:
+            self._next_round(number, text)
 
     def _end(self, number: int) -> Generation:
         generation = self._texts[number].generation()

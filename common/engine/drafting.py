@@ -12,7 +12,7 @@ from torch import Tensor
 
 from common.engine.drawing import draw_for
 from common.engine.sessions import Session
-from common.messages import Draft, Propose, Question, Score, Scored, Verify
+from common.messages import Draft, Propose, Question, Score, Scored
 
 
 class Drafting:
@@ -20,8 +20,8 @@ class Drafting:
 
     def take(self, session: Session, question: Question, vocabulary: int) -> Draft | None:
         """Take over the committed tokens; what was drafted and not accepted is rolled back."""
-        if isinstance(question, Verify):
-            raise ValueError("Verify: a drafter takes Open, Propose, Score and Close")
+        if not isinstance(question, Propose | Score):
+            raise ValueError(f"{type(question).__name__}: a drafter takes Open, Propose, Score and Close")
         _check(session, question, vocabulary)
         # The tokens to be scored join the session when they are: their logits are wanted.
         session.tokens[question.base :] = question.committed if isinstance(question, Propose) else ()
@@ -30,12 +30,13 @@ class Drafting:
         session.work = question
         return _draft(session, question) if isinstance(question, Propose) else None
 
-    def extra_tokens(self, session: Session) -> Sequence[int]:
+    def extra_tokens(self, session: Session, room: int) -> Sequence[int]:
         return session.work.committed if isinstance(session.work, Score) else ()
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | Scored | None]:
         """One draw for all rows of all sessions."""
-        draws = draw_for(sessions, [self.extra_tokens(s) for s in sessions], logits)
+        drafts = [s.work.committed if isinstance(s.work, Score) else () for s in sessions]
+        draws = draw_for(sessions, drafts, logits)
         return [_use(s, d) for s, d in zip(sessions, draws, strict=True)]
 
 

@@ -28,8 +28,11 @@ class Role(Protocol):
     def take(self, session: Session, question: Question, vocabulary: int) -> Answer | None:
         """Accept a question; the answer, if it needs no forward pass. Raises ValueError, naming the field."""
 
-    def extra_tokens(self, session: Session) -> Sequence[int]:
-        """Tokens to run after the session's own; logits are wanted from its last own token on."""
+    def extra_tokens(self, session: Session, room: int) -> Sequence[int]:
+        """Tokens to run after the session's own; logits are wanted from its last own token on.
+
+        Of a prompt's tokens no more than `room`, but one at least.
+        """
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> Sequence[Answer | None]:
         """Use the logits [1 + extra tokens, V] of each session; None for a session that needs another step."""
@@ -58,7 +61,7 @@ class Engine:
         self._on_step = on_step
         self.num_waiting = 0
         """Sessions that waited for memory in the latest step."""
-        self._table = SessionTable(runner, lambda session: len(self._extra_tokens(session)))
+        self._table = SessionTable(runner, lambda session: len(self._extra_tokens(session, prefill_chunk)))
         self._replies: list[tuple[Key, Reply]] = []
 
     def handle(self, key: Key, request: Request) -> None:
@@ -124,7 +127,7 @@ class Engine:
     def _plan(self) -> list[tuple[Session, Feed]]:
         sessions = self._table.admitted()
         self.num_waiting = len(self._table) - len(sessions)
-        behind = sum(session.uncached > 1 for session in sessions)
+        behind = sum(session.prefilling for session in sessions)
         # In equal shares, so that a short prompt does not wait for a long one that came before it.
         share = max(1, self._chunk // max(1, behind))
         planned: list[tuple[Session, Feed]] = []
@@ -151,11 +154,11 @@ class Engine:
     def _feed(self, session: Session, share: int) -> Feed | None:
         start, unprefilled = session.cached.length, session.uncached - 1
         if session.work and unprefilled <= share:
-            extra = self._extra_tokens(session)
+            extra = self._extra_tokens(session, share - unprefilled)
             return Feed(session.cached, [*session.tokens[start:], *extra], wanted=1 + len(extra))
         # The last token is left for the feed that wants its logits.
         chunk = session.tokens[start : start + min(unprefilled, share)]
         return Feed(session.cached, chunk, wanted=0) if chunk else None
 
-    def _extra_tokens(self, session: Session) -> Sequence[int]:
-        return self._role.extra_tokens(session) if session.work else ()
+    def _extra_tokens(self, session: Session, room: int) -> Sequence[int]:
+        return self._role.extra_tokens(session, room) if session.work else ()

@@ -16,7 +16,7 @@ import msgspec
 
 from common.engine.runner import Runner
 from common.engine.sequence import CachedSequence
-from common.messages import Open, Question
+from common.messages import Open, Prefill, Question
 from common.types import SamplingParams, StepCost
 
 _FREE = StepCost()
@@ -45,7 +45,7 @@ class Session:
     tokens: list[int]
     """Committed tokens; at a drafter also the ones it has drafted on top."""
     prompt_length: int
-    """How many of them are the client's."""
+    """How many tokens of the text are the client's."""
     sampling: SamplingParams
     max_length: int
     committed: int = 0
@@ -66,6 +66,11 @@ class Session:
     def uncached(self) -> int:
         """Tokens not run yet; at least the last one never is before its logits are wanted."""
         return len(self.tokens) - self.cached.length
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether tokens of its prompt, or others that were committed elsewhere, are to be run."""
+        return self.uncached > 1 or isinstance(self.work, Prefill)
 
 
 class SessionTable:
@@ -171,8 +176,8 @@ class SessionTable:
         runner = self._runner
         if not 1 <= len(request.committed) <= request.max_length:
             raise ValueError(f"committed: {len(request.committed)} tokens do not fit a text of {request.max_length}")
-        if not 0 <= request.prompt_length <= len(request.committed):
-            raise ValueError(f"prompt_length: {request.prompt_length} of {len(request.committed)} tokens")
+        if not 0 <= request.prompt_length <= request.max_length:
+            raise ValueError(f"prompt_length: {request.prompt_length} of a text of {request.max_length} tokens")
         if request.max_length > runner.context_length:
             raise ValueError(f"max_length: {request.max_length} exceeds the context of {runner.context_length}")
         if request.max_length > runner.pool.capacity:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from common.types import TokenLogprob
-from serve.http.choices import OutputToken
+from serve.http.choices import TextToken
 from serve.http.text import TextCodec
 
 Json = dict[str, Any]
@@ -36,7 +36,7 @@ class AnswerFormat(Protocol):
     def end(self) -> Json:
         """No more text."""
 
-    def logprobs(self, tokens: Sequence[OutputToken]) -> Json: ...
+    def logprobs(self, tokens: Sequence[TextToken]) -> Json: ...
 
 
 class ChatFormat:
@@ -61,8 +61,9 @@ class ChatFormat:
     def end(self) -> Json:
         return {"delta": {}}
 
-    def logprobs(self, tokens: Sequence[OutputToken]) -> Json:
-        return {"content": [self._entry(token.logprob) for token in tokens], "refusal": None}
+    def logprobs(self, tokens: Sequence[TextToken]) -> Json:
+        # A chat is never echoed, so all of them follow something.
+        return {"content": [self._entry(token.logprob) for token in tokens if token.logprob], "refusal": None}
 
     def _entry(self, token: TokenLogprob) -> Json:
         top = [self._token(alternative, logprob) for alternative, logprob in token.top]
@@ -98,15 +99,15 @@ class CompletionFormat:
     def end(self) -> Json:
         return {"text": ""}
 
-    def logprobs(self, tokens: Sequence[OutputToken]) -> Json:
+    def logprobs(self, tokens: Sequence[TextToken]) -> Json:
         return {
-            "tokens": [self._codec.name(token.logprob.token) for token in tokens],
-            "token_logprobs": [max(token.logprob.logprob, MIN_LOGPROB) for token in tokens],
-            "top_logprobs": [self._top(token.logprob) for token in tokens],
+            "tokens": [self._codec.name(token.token) for token in tokens],
+            "token_logprobs": [token.logprob and max(token.logprob.logprob, MIN_LOGPROB) for token in tokens],
+            "top_logprobs": [token.logprob and self._top(token.logprob) for token in tokens],
             "text_offset": [token.offset for token in tokens],
         }
 
     def _top(self, token: TokenLogprob) -> dict[str, float]:
-        """The likeliest tokens, and the one that was drawn in any case."""
+        """The likeliest tokens, and the text's own in any case."""
         told = (*token.top, (token.token, token.logprob))
         return {self._codec.name(alternative): max(logprob, MIN_LOGPROB) for alternative, logprob in told}

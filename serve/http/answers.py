@@ -16,7 +16,7 @@ from typing import Any
 
 from common.types import SpeculationStats, Timings
 from serve.http.answer_formats import AnswerFormat
-from serve.http.choices import Choice, OutputToken, Piece
+from serve.http.choices import Choice, Piece, TextToken
 from serve.http.openai import StreamOptions
 from serve.http.request_id import REQUEST_ID
 
@@ -78,7 +78,7 @@ class Answer:
             chunk["usage"] = _usage([choice]) if self._options.continuous_usage_stats else None
         return chunk
 
-    def _logprobs(self, choice: Choice, tokens: Sequence[OutputToken]) -> Json | None:
+    def _logprobs(self, choice: Choice, tokens: Sequence[TextToken]) -> Json | None:
         return None if choice.request.sampling.logprobs is None else self._form.logprobs(tokens)
 
     def _object(self, kind: str, choices: list[Json]) -> Json:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -14,12 +14,25 @@ Generate = Callable[[GenerationRequest], AsyncIterator[Progress]]
 """See `service.GenerationService.generate`."""
 
 
-class OutputToken(msgspec.Struct, frozen=True):
-    """A token of the output whose log-probability was asked for."""
+class TextToken(msgspec.Struct, frozen=True):
+    """A token of a text whose log-probability was asked for."""
 
-    logprob: TokenLogprob
+    token: int
+    logprob: TokenLogprob | None
+    """None for the first token of a prompt, which follows nothing."""
     offset: int
     """Characters of the choice's text before it."""
+
+
+class Echo(msgspec.Struct, frozen=True):
+    """The prompt, as the beginning of a choice's text."""
+
+    text: str = ""
+    offsets: Sequence[int] = ()
+    """Characters of the text before each token of the prompt; needed if their log-probabilities were asked for."""
+
+
+NO_ECHO = Echo()
 
 
 class Choice:
@@ -29,7 +42,7 @@ class Choice:
         index: its place among the answer's choices.
         text: where its tokens become characters.
         named_stop_tokens: those of `request.stop_token_ids` that are told as the reason for the end.
-        prefix: characters that the text begins with, before any token.
+        echo: what the text begins with, before any output.
     """
 
     def __init__(
@@ -39,13 +52,13 @@ class Choice:
         text: IncrementalText,
         *,
         named_stop_tokens: frozenset[int] = frozenset(),
-        prefix: str = "",
+        echo: Echo = NO_ECHO,
     ) -> None:
         self.index = index
         self.request = request
         self.output_tokens = 0
         """Tokens taken, up to and including the one that ended the text."""
-        self.finish_reason: str | None = None
+        self.finish_reason: str | None = None if request.max_tokens else "length"
         self.stop_reason: str | int | None = None
         """The stop string or the token id that ended the text; None for anything else."""
         self.stats = SpeculationStats()
@@ -53,7 +66,10 @@ class Choice:
         self.drafter: str | None = None
         self._text = text
         self._named_stop_tokens = named_stop_tokens
-        self._prefix = prefix
+        self._echo = echo
+        self._echoed = 0
+        """Tokens of the prompt that were told."""
+        self._begun = False
 
     async def write(self, generate: Generate) -> AsyncGenerator[Piece, None]:
         """The text as it comes, piece by piece; the generation is closed once the text has ended."""
@@ -62,25 +78,48 @@ class Choice:
                 yield self._take(progress)
                 if self._text.stopped:
                     break
-        yield Piece(choice=self, text=self._finish(), last=True)
+        text, tokens = self._begin()
+        yield Piece(choice=self, text=text + self._finish(), tokens=tuple(tokens), last=True)
 
     def _take(self, progress: Progress) -> Piece:
         self.stats, self.timings = progress.stats, progress.timings
         self.drafter = progress.drafter or self.drafter
         self.finish_reason = progress.finish_reason
-        text, offsets = [self._prefix], []
-        self._prefix = ""
+        text, tokens = self._begin()
+        tokens += self._tell_prompt(progress.prompt_logprobs)
+        written, told = self._tell_output(progress)
+        return Piece(choice=self, text=text + written, tokens=(*tokens, *told))
+
+    def _begin(self) -> tuple[str, list[TextToken]]:
+        """What the text begins with, once."""
+        if self._begun:
+            return "", []
+        self._begun = True
+        first = self._tell_prompt([None]) if self.request.prompt_logprobs else []
+        return self._echo.text, first
+
+    def _tell_prompt(self, logprobs: Sequence[TokenLogprob | None]) -> list[TextToken]:
+        """The prompt's next tokens."""
+        start, self._echoed = self._echoed, self._echoed + len(logprobs)
+        tokens, offsets = self.request.prompt[start : self._echoed], self._echo.offsets[start : self._echoed]
+        return [TextToken(*told) for told in zip(tokens, logprobs, offsets, strict=True)]
+
+    def _tell_output(self, progress: Progress) -> tuple[str, list[TextToken]]:
+        text: list[str] = []
+        offsets: list[int] = []
         for token in progress.tokens:
             if self._text.stopped:
                 break
-            offsets.append(self._text.length)
+            offsets.append(len(self._echo.text) + self._text.length)
             if token in self.request.stop_token_ids:
                 self.stop_reason = token if token in self._named_stop_tokens else None
             else:
                 text.append(self._text.push(token))
         self.output_tokens += len(offsets)
-        tokens = tuple(map(OutputToken, self._logprobs(progress)[: len(offsets)], offsets))
-        return Piece(choice=self, text="".join(text), tokens=tokens)
+        logprobs = self._logprobs(progress)[: len(offsets)]
+        return "".join(text), [
+            TextToken(told.token, told, offset) for told, offset in zip(logprobs, offsets, strict=False)
+        ]
 
     def _logprobs(self, progress: Progress) -> tuple[TokenLogprob, ...]:
         if self.request.sampling.logprobs is None:
@@ -100,7 +139,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True):
 
     choice: Choice
     text: str
-    tokens: tuple[OutputToken, ...] = ()
+    tokens: tuple[TextToken, ...] = ()
     """Those that came, if log-probabilities were asked for; their characters may come in a later piece."""
     last: bool = False
     """Whether the text has ended."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.errors import ContextLengthExceeded, InvalidRequest
-from serve.http.choices import Choice
+from serve.http.choices import NO_ECHO, Choice, Echo
 from serve.http.openai import MAX_CHOICES, ChatCompletionRequest, CompletionRequest
 from serve.http.service import GenerationService
 
@@ -40,6 +40,8 @@ class Preparation:
 
     def completion(self, body: CompletionRequest, allowed: int | None = None) -> list[Choice]:
         """The choices of every prompt, prompt by prompt."""
+        if body.max_tokens == 0 and not body.echo:
+            raise InvalidRequest("max_tokens: should be greater than or equal to 1 without echo", "max_tokens")
         count = len(body.prompts) * body.n
         if count > MAX_CHOICES:
             raise InvalidRequest(f"prompt: prompts times n must be at most {MAX_CHOICES}, not {count}", "prompt")
@@ -50,7 +52,7 @@ class Preparation:
             text = prompt if isinstance(prompt, str) else self._codec.decode(prompt)
             limit = limits.max_tokens(len(tokens), body.max_tokens, DEFAULT_COMPLETION_TOKENS)
             requests = self._requests(body, tokens, text, limit, seed)
-            choices += self._choices(body, requests, len(choices), prefix=text if body.echo else "")
+            choices += self._choices(body, requests, len(choices), self._echo(body, tokens, text))
         return choices
 
     def chat(self, body: ChatCompletionRequest, allowed: int | None = None) -> list[Choice]:
@@ -67,6 +69,12 @@ class Preparation:
         limits = _Limits("messages", self._service.context_length, body.n, allowed)
         limit = limits.max_tokens(len(tokens), body.limit, self._service.context_length)
         return self._choices(body, self._requests(body, tokens, body.question, limit, _seed(body)))
+
+    def _echo(self, body: CompletionRequest, prompt: TokenIds, text: str) -> Echo:
+        """As it was sent, or where its tokens are told, what these say: a tokenizer may normalise."""
+        if body.prompt_logprobs:
+            return Echo(self._codec.decode(prompt), self._codec.offsets(prompt))
+        return Echo(text if body.echo else "")
 
     def _requests(self, body: Body, prompt: TokenIds, text: str, limit: int, seed: int) -> list[GenerationRequest]:
         """The n requests of one prompt; `text` tells its language."""
@@ -86,12 +94,13 @@ class Preparation:
                 language=language,
                 drafter=speculation.drafter,
                 max_draft_length=speculation.max_draft_length,
+                prompt_logprobs=body.prompt_logprobs,
             )
             for k in range(body.n)
         ]
 
     def _choices(
-        self, body: Body, requests: Sequence[GenerationRequest], first: int = 0, prefix: str = ""
+        self, body: Body, requests: Sequence[GenerationRequest], first: int = 0, echo: Echo = NO_ECHO
     ) -> list[Choice]:
         eos = frozenset() if body.ignore_eos else self._service.stop_token_ids
         return [
@@ -100,7 +109,7 @@ class Preparation:
                 request,
                 self._codec.detokenizer(body.stop),
                 named_stop_tokens=frozenset(body.stop_token_ids) - eos,
-                prefix=prefix,
+                echo=echo,
             )
             for k, request in enumerate(requests)
         ]
@@ -143,7 +152,7 @@ class _Limits:
 
     def max_tokens(self, prompt: int, asked: int | None, default: int) -> int:
         """Most output tokens after so many of a `prompt`: what was `asked` for, or up to `default`."""
-        room = self._room(prompt)
+        room = self._room(prompt, least=0 if asked == 0 else 1)
         if asked is not None and asked > room:
             message = (
                 f"{prompt} tokens of {self._field} and {asked} of max_tokens exceed the context of {self._context}"
@@ -160,10 +169,10 @@ class _Limits:
             raise InvalidRequest(f"max_tokens: {message}", "max_tokens")
         return min(wanted, share)
 
-    def _room(self, prompt: int) -> int:
+    def _room(self, prompt: int, least: int) -> int:
         if not prompt:
             raise InvalidRequest(f"{self._field}: holds no tokens", self._field)
-        if prompt >= self._context:
+        if prompt + least > self._context:
             message = f"{self._field}: {prompt} tokens leave no room in a context of {self._context}"
             raise ContextLengthExceeded(message, self._field)
         return self._context - prompt

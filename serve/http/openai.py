@@ -86,6 +86,11 @@ class GenerationFields(Strict):
             raise ValueError("only accepted together with stream: true")
         return options
 
+    @property
+    def prompt_logprobs(self) -> bool:
+        """Whether the prompt's tokens are told with their log-probabilities, too."""
+        return False
+
 
 class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
@@ -97,19 +102,14 @@ class CompletionRequest(GenerationFields):
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
     )
     """Text or token ids, or several of either."""
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    """0 only with echo."""
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool = False
-    """Begin the text with the prompt."""
+    """Begin the text with the prompt, and the log-probabilities, if asked for, with those of its tokens."""
     best_of: int | None = None
     suffix: Annotated[str, only("")] = ""
     add_special_tokens: Annotated[bool, only(True)] = True
-
-    @field_validator("echo")
-    @classmethod
-    def _echo_without_logprobs(cls, echo: bool, info: ValidationInfo) -> bool:
-        if echo and info.data.get("logprobs") is not None:
-            raise ValueError("not supported yet together with logprobs")
-        return echo
 
     @field_validator("best_of")
     @classmethod
@@ -130,6 +130,10 @@ class CompletionRequest(GenerationFields):
     def alternatives(self) -> int | None:
         """How many likeliest tokens are told beside each token, None for no log-probabilities at all."""
         return self.logprobs
+
+    @property
+    def prompt_logprobs(self) -> bool:
+        return self.echo and self.logprobs is not None
 
 
 class TextPart(Strict):

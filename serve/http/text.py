@@ -88,6 +88,14 @@ class TextCodec:
             return spelling.decode(errors="backslashreplace")
         return str(self._tokenizer.convert_ids_to_tokens(token)) if token < self.vocab_size else f"<{token}>"
 
+    def offsets(self, tokens: Sequence[int]) -> list[int]:
+        """How many characters of the text of `tokens` come before each of them."""
+        text, offsets = self.detokenizer(), []
+        for token in tokens:
+            offsets.append(text.length)
+            text.push(token)
+        return offsets
+
     def detokenizer(self, stop: Sequence[str] = ()) -> IncrementalText:
         """For one text, which ends before the first of the strings in `stop`."""
         return IncrementalText(self, self._special, stop)

@@ -52,6 +52,7 @@ class EngineThread:
         self._on_death = on_death
         self._requests: queue.SimpleQueue[tuple[Key, Request] | None] = queue.SimpleQueue()
         self._gathering = Gathering()
+        self._step_began: float | None = None
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._running = self._loop.run_in_executor(self._executor, self._run)
@@ -59,6 +60,12 @@ class EngineThread:
 
     def submit(self, key: Key, request: Request) -> None:
         self._requests.put((key, request))
+
+    @property
+    def step_s(self) -> float:
+        """Seconds that the step under way has taken so far; 0 between steps."""
+        began = self._step_began
+        return 0.0 if began is None else time.perf_counter() - began
 
     async def stop(self) -> None:
         """Ends after the step under way; what is still pending is dropped."""
@@ -68,8 +75,9 @@ class EngineThread:
 
     def _run(self) -> None:
         while self._take():
-            began = time.perf_counter()
+            began = self._step_began = time.perf_counter()
             replies = self._engine.step()
+            self._step_began = None
             if replies:
                 self._gathering.answered([key for key, _ in replies], time.perf_counter() - began)
                 self._loop.call_soon_threadsafe(self._on_replies, replies)

@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable
 
 import msgspec
 
-from common.messages import Close, Draft, Propose, Scored, Verdict
+from common.messages import Close, Draft, Prefilled, Propose, Scored, Verdict
 from common.rounds import TokenLog
 from common.types import TokenIds
 from serve.errors import ReplicaLost
@@ -40,8 +40,14 @@ class Lease:
         self._streams = streams
         self._known = len(log.tokens)  # tokens of the text that the replica has been told
         channel.send(log.open(channel.session, grant.token))
-        # The stream tells first when a process dies; only the lease tells when a whole machine does.
+        # The stream tells first when a process dies or hangs; only the lease tells when its replica gives it up.
         self._watch = asyncio.create_task(self._watch_lease())
+
+    async def prefill(self, log: TokenLog) -> Prefilled:
+        """Ask about the next tokens of the prompt. Raises ReplicaLost or SessionRefused."""
+        reply = await self._channel.ask(log.prefill(self._channel.session))
+        assert isinstance(reply, Prefilled)
+        return reply
 
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
         """Raises ReplicaLost or SessionRefused."""

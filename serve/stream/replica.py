@@ -5,6 +5,9 @@
     stream       Open with the grant's token begins the session; everything after that runs on the stream
 
 A session ends, and its memory is freed, when the router closes it, when its lease ends, or when the stream breaks.
+
+A process that was stopped cannot say so: all routers are told every second that this one lives, whatever its engine is
+busy with. Whether the engine still gets anywhere only its own process can judge, by how long the step under way takes.
 """
 
 from __future__ import annotations
@@ -20,11 +23,14 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from common.engine.sessions import Key
-from common.messages import Close, Failure, Hello, Message, Open, Propose, Score, Verify
+from common.messages import Alive, Close, Failure, Hello, Message, Open, Prefill, Propose, Score, Verify
 from common.models import Fingerprint
 from serve.errors import ReplicaLost
 from serve.stream.engine_thread import EngineThread, Replies, SteppedEngine
 from serve.stream.wire import Connection, ProtocolError
+
+BEAT_S = 1.0
+"""How often a replica says that it lives."""
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +64,8 @@ class Replica:
         make_engine: called once; the engine lives in its thread.
         host: address to listen on and to tell others.
         tls: who may connect; None lets anyone, unencrypted, who can reach the address.
+        longest_step_s: an engine that takes longer over one step is taken for dead.
+        beat_s: how often routers are told that this process lives.
     """
 
     def __init__(
@@ -68,12 +76,16 @@ class Replica:
         fingerprint: Fingerprint,
         host: str = "127.0.0.1",
         tls: ssl.SSLContext | None = None,
+        longest_step_s: float = 120.0,
+        beat_s: float = BEAT_S,
     ) -> None:
         self._make_engine = make_engine
         self._name = name
         self._fingerprint = fingerprint
         self._host = host
         self._tls = tls
+        self._longest_step_s = longest_step_s
+        self._beat_s = beat_s
         self._incarnation = uuid.uuid4().hex
         self._leases: dict[str, _Held] = {}
         self._tokens: dict[Key, str] = {}
@@ -86,8 +98,10 @@ class Replica:
         self._engine = EngineThread(self._stepped, self._send_replies, self._die)
         self._server = await asyncio.get_running_loop().create_server(self._connection, self._host, 0, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
+        self._beating = asyncio.create_task(self._beat())
 
     async def stop(self) -> None:
+        self._beating.cancel()
         self._server.close()
         for held in self._leases.values():
             held.ended.set()
@@ -122,9 +136,22 @@ class Replica:
         return self._stepped.num_sessions
 
     def check_health(self) -> None:
-        """Raises ReplicaLost if the engine's thread died: the replica must be replaced."""
+        """Raises when the replica must be replaced: ReplicaLost if the engine's thread died or hangs, or what telling
+        routers that it lives died of.
+        """
         if self._dead is not None:
             raise ReplicaLost(f"the engine died: {self._dead!r}") from self._dead
+        if self._beating.done():
+            self._beating.result()
+
+    async def _beat(self) -> None:
+        while self._dead is None:
+            if self._engine.step_s > self._longest_step_s:
+                self._die(TimeoutError(f"it has been at one step for more than {self._longest_step_s:g} s"))
+                return
+            for connection in self._connections:
+                connection.send(Alive())
+            await asyncio.sleep(self._beat_s)
 
     def _connection(self) -> Connection:
         connection = Connection(Hello(incarnation=self._incarnation), self._receive, self._lost)
@@ -135,7 +162,7 @@ class Replica:
         match message:
             case Open():
                 self._open(connection, message)
-            case Verify() | Propose() | Score():
+            case Prefill() | Verify() | Propose() | Score():
                 if (connection, message.session) in self._tokens:  # else: never opened, or over
                     self._engine.submit((connection, message.session), message)
             case Close():

@@ -14,6 +14,8 @@ from common.messages import (
     Hello,
     Message,
     Open,
+    Prefill,
+    Prefilled,
     Propose,
     Question,
     Score,
@@ -24,7 +26,12 @@ from common.messages import (
 from serve.errors import ReplicaLost, SessionRefused
 from serve.stream.wire import Connection
 
-_ANSWERS: dict[type[Question], type[Answer]] = {Verify: Verdict, Propose: Draft, Score: Scored}
+_ANSWERS: dict[type[Question], type[Answer]] = {
+    Prefill: Prefilled,
+    Verify: Verdict,
+    Propose: Draft,
+    Score: Scored,
+}
 
 
 class Channel:
@@ -75,11 +82,15 @@ class StreamPool:
     """Connections by replica; made when first asked for, shared by all sessions with that replica.
 
     Args:
+        silence_s: a replica of which nothing is heard for so long is lost to all its sessions.
         tls: how replicas are known; None connects unencrypted.
     """
 
-    def __init__(self, *, connect_timeout_s: float = 5.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *, connect_timeout_s: float = 5.0, silence_s: float = 10.0, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._connect_timeout_s = connect_timeout_s
+        self._silence_s = silence_s
         self._tls = tls
         self._streams: dict[tuple[str, str], asyncio.Task[Connection]] = {}
         self._channels: dict[Connection, dict[int, Channel]] = {}
@@ -115,7 +126,10 @@ class StreamPool:
         host, _, port = address.rpartition(":")
         async with asyncio.timeout(self._connect_timeout_s):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(Hello(), self._on_message, self._on_lost), host, int(port), ssl=self._tls
+                lambda: Connection(Hello(), self._on_message, self._on_lost, silence_s=self._silence_s),
+                host,
+                int(port),
+                ssl=self._tls,
             )
             self._channels[connection] = {}  # before any wait: `_on_lost` must find it
             peer = await connection.peer

@@ -19,6 +19,8 @@ from common.messages import VERSION, Hello, Message
 
 MAX_FRAME_BYTES = 8 * 2**20
 _PREFIX = 4
+_LOOKS = 10
+"""How often a silence is looked at before it is believed."""
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 logger = logging.getLogger(__name__)
@@ -77,6 +79,7 @@ class Connection(asyncio.Protocol):
         greeting: sent at once; the peer's Hello must come first and have the same version.
         on_message: called for every message after the peer's Hello.
         on_lost: called once when the connection is gone, with the reason.
+        silence_s: a connection on which nothing comes for so long is given up; None waits for ever.
     """
 
     def __init__(
@@ -84,10 +87,14 @@ class Connection(asyncio.Protocol):
         greeting: Hello,
         on_message: Callable[[Connection, Message], None],
         on_lost: Callable[[Connection, Exception], None],
+        *,
+        silence_s: float | None = None,
     ) -> None:
         self._greeting = greeting
         self._on_message = on_message
         self._on_lost = on_lost
+        self._silence_s = silence_s
+        self._silent_looks = 0
         self._decoder = FrameDecoder()
         self._outgoing: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -97,7 +104,9 @@ class Connection(asyncio.Protocol):
         """Resolves to the peer's Hello."""
 
     def send(self, message: Message) -> None:
-        """Queue a message; it leaves at the end of this turn of the event loop."""
+        """Queue a message; it leaves at the end of this turn of the event loop. Without a peer it is dropped."""
+        if self._transport is None:
+            return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(encode(message))
@@ -111,8 +120,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self.send(self._greeting)
+        if self._silence_s is not None:
+            self._listen(self._silence_s / _LOOKS)
 
     def data_received(self, data: bytes) -> None:
+        self._silent_looks = 0
         try:
             for message in self._decoder.feed(data):
                 self._receive(message)
@@ -137,7 +149,17 @@ class Connection(asyncio.Protocol):
         else:
             self.peer.set_result(message)
 
-    def _fail(self, error: ProtocolError) -> None:
+    def _listen(self, interval_s: float) -> None:
+        """Counts looks, not seconds: while this process itself stands still there is none, and no peer is blamed."""
+        if self._transport is None:
+            return
+        if self._silent_looks == _LOOKS:
+            self._fail(ConnectionAbortedError(f"nothing heard for {self._silence_s:g} s"))
+            return
+        self._silent_looks += 1
+        self._loop.call_later(interval_s, self._listen, interval_s)
+
+    def _fail(self, error: ConnectionError) -> None:
         logger.warning("stream closed: %s", error)
         self._error = error
         if self._transport is not None:

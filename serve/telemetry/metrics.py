@@ -117,6 +117,9 @@ class TextMetrics:
 
     def round_committed(self, progress: Progress) -> None:
         """A round's tokens have come; `progress.stats` and `.timings` are sums over the text."""
+        if not progress.tokens:  # it is about the prompt
+            self._latest = progress
+            return
         now = self._metrics.clock()
         if self._first is _NOTHING:
             self._first, self._first_at = progress, now

@@ -92,7 +92,7 @@ class TextSpan:
     def round_committed(self, progress: Progress) -> None:
         """A round's tokens have come; `progress.stats` and `.timings` are sums over the text."""
         if self._recording:
-            if progress.stats.rounds <= TRACED_ROUNDS:
+            if progress.tokens and progress.stats.rounds <= TRACED_ROUNDS:  # without tokens it is about the prompt
                 self._trace_round(progress, self._latest)
             self._latest = progress
 
