@@ -58,7 +58,7 @@ def test_a_run_asks_for_what_its_settings_say(tmp_path: Path) -> None:
     training = Request(setting="train.workers", parts=2, cpus=3, gpus=1)
     assert steps["de/corpus"].requests == []
     assert steps["target"].requests == [Request(setting="train.target.workers", cpus=2)]
-    judging = Request(setting="train.workers.validation_gpus", cpus=3, gpus=0.5)
+    judging = Request(setting="train.workers.validation_gpus", cpus=0, gpus=0.5)
     assert steps["de/pretrain"].requests == [training, judging]
     assert steps["de/distill"].requests == [Request(setting="train.distill", cpus=2)], "one actor will do"
     assert steps["de/finetune"].requests == [training]

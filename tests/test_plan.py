@@ -115,6 +115,7 @@ def test_settings_that_leave_the_results_alone_leave_the_stages_alone(override: 
     [
         ("train.evaluate.validation_prompts=3", {"pretrain"}),
         ("train.evaluate.max_tokens=7", {"pretrain", "evaluate"}),
+        ("train.evaluate.dtype=bfloat16", {"pretrain", "evaluate"}),
         ("train.evaluate.prompts=7", {"evaluate"}),
         ("train.evaluate.gpus=0.5", {"evaluate"}),
         ("train.finetune.zero_stage=1", {"finetune"}),

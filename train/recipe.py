@@ -93,7 +93,7 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
     @property
     def validation_inputs(self) -> dict[str, Any]:
         """What the choice of the best checkpoint depends on."""
-        return {name: getattr(self, name) for name in ("validation_prompts", "draft_length", "max_tokens")}
+        return {name: getattr(self, name) for name in ("validation_prompts", "draft_length", "max_tokens", "dtype")}
 
 
 class RefreshSettings(Settings, frozen=True, kw_only=True):

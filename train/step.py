@@ -37,12 +37,12 @@ class Training(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def requests(self) -> list[Request]:
-        """What it asks Ray for; checkpoints are judged beside, or after, the training."""
+        """What it asks Ray for; checkpoints are judged beside the training, on no CPU of Ray's."""
         setting = "train.target.workers" if self.target is None else "train.workers"
-        cpus, own = self.workers.cpus_per_worker, self.workers
-        training = Request(setting=setting, parts=own.workers, cpus=cpus, gpus=int(own.use_gpu))
-        judging = Request(setting=f"{setting}.validation_gpus", cpus=cpus, gpus=own.validation_gpus)
-        return [training, judging] if self.loop.validate_every else [training]
+        own, judged = self.workers, self.loop.validate_every and self.workers.validation_gpus
+        training = Request(setting=setting, parts=own.workers, cpus=own.cpus_per_worker, gpus=int(own.use_gpu))
+        judging = Request(setting=f"{setting}.validation_gpus", cpus=0, gpus=own.validation_gpus)
+        return [training, judging] if judged else [training]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
