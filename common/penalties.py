@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 from common.types import SamplingParams
 
+_LARGEST = torch.finfo(torch.float64).max
+"""A tiny repetition penalty must not make a logit infinite: there is no law with that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Context:
@@ -77,7 +80,7 @@ def _penalise(rows_NV: Tensor, context: Context) -> None:
     logits_NU = rows_NV[:, tokens_U]
     repeated_NU = torch.where(
         logits_NU > 0, logits_NU / sampling.repetition_penalty, logits_NU * sampling.repetition_penalty
-    )
+    ).clamp_max(_LARGEST)
     logits_NU = torch.where(text_NU > 0, repeated_NU, logits_NU)
     # Integers times a float would be float32.
     logits_NU -= sampling.frequency_penalty * output_NU.double()

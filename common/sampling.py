@@ -44,7 +44,8 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     rows_S = torch.tensor(sampled, device=device)
     law_SV = log_law(logits_RV.index_select(0, rows_S), [params[row] for row in sampled])
     # Noise costs more than all else here: only rows that need it get it, and of those only tokens that can be drawn.
-    tokens_C = (law_SV > _EXCLUDED).any(dim=0).nonzero().squeeze(1)
+    # (A model that breaks down to NaN excludes nothing: whatever is drawn then, the other texts go on.)
+    tokens_C = (law_SV != _EXCLUDED).any(dim=0).nonzero().squeeze(1)
     seeds_S = torch.tensor([params[row].seed for row in sampled], device=device)
     positions_S = torch.tensor([positions[row] for row in sampled], device=device)
     noise_SC = _gumbel_noise_of(tokens_C, seeds_S, positions_S)
@@ -63,7 +64,7 @@ def log_law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     Temperature, then min-p, then top-k, then top-p, each among what the one before has left: vLLM's order.
     """
     greedy_R = torch.tensor([p.greedy for p in params], device=logits_RV.device)
-    scaled_RV = logits_RV.double() / _column([p.temperature or 1.0 for p in params], logits_RV.device)
+    scaled_RV = _scaled(logits_RV.double(), params)
     if any(p.min_p for p in params):
         scaled_RV = _drop_unlikely(scaled_RV, params)
     if any(p.top_k or p.top_p < 1.0 for p in params):
@@ -75,10 +76,19 @@ def log_law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     return torch.where(greedy_R.unsqueeze(-1), one_hot_RV, scaled_RV)
 
 
+def _scaled(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """The likeliest token at 0, the others so far below it that at a tiny temperature they overflow to -inf.
+
+    Which is the limit of the law; logits that are divided themselves overflow to -inf or inf all together.
+    """
+    least_negative_RV = logits_RV - logits_RV.amax(dim=-1, keepdim=True)
+    return least_negative_RV / _column([p.temperature or 1.0 for p in params], logits_RV.device)
+
+
 def _drop_unlikely(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """Exclude tokens with p < min_p * max p (Nguyen et al., arXiv 2407.01082); the likeliest always stays."""
-    # In logarithms, where the normalisation cancels.
-    least_R1 = scaled_RV.amax(dim=-1, keepdim=True) + _column([p.min_p for p in params], scaled_RV.device).log()
+    # In logarithms, where the likeliest is at 0.
+    least_R1 = _column([p.min_p for p in params], scaled_RV.device).log()
     return scaled_RV.masked_fill(scaled_RV < least_R1, _EXCLUDED)
 
 

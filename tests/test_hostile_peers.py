@@ -157,15 +157,16 @@ _sessions = st.integers(1, 3)
 _any = st.integers(0, 70) | st.integers(-(2**63), 2**64 - 1)
 _few = st.lists(st.integers(0, 60), min_size=1, max_size=10).map(tuple)
 _tokens = _few | st.lists(_any, max_size=10).map(tuple)
+_DENORMAL = 5e-324
 _sampling = st.builds(
     SamplingParams,
-    temperature=st.sampled_from([0.0, 1e-30, 1.0, 100.0]),
-    top_k=st.integers(0, 2**63),
-    top_p=st.floats(1e-9, 1),
-    min_p=st.floats(0, 1),
+    temperature=st.sampled_from([0.0, _DENORMAL, 1e-308, 1e-30, 1.0, 100.0, 1, 100]) | st.floats(0, 100),
+    top_k=st.integers(0, 50) | st.integers(0, 2**63),
+    top_p=st.sampled_from([_DENORMAL, 1 - 2**-53, 1]) | st.floats(1e-9, 1),
+    min_p=st.sampled_from([0, _DENORMAL, 1]) | st.floats(0, 1),
     presence_penalty=st.floats(-2, 2),
     frequency_penalty=st.floats(-2, 2),
-    repetition_penalty=st.floats(1e-300, 100),
+    repetition_penalty=st.sampled_from([_DENORMAL, 1, 100]) | st.floats(1e-300, 100),
     logit_bias=st.lists(st.tuples(st.integers(0, 2**64 - 1), st.floats(-100, 100)), max_size=3).map(tuple),
     seed=st.integers(-(2**63), 2**63 - 1),
     logprobs=st.none() | st.integers(0, 20),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+
+import msgspec
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from transformers import RepetitionPenaltyLogitsProcessor
 
 from common.engine import reference
 from common.penalties import Context, adjust
+from common.sampling import law
 from common.types import SamplingParams
 
 VOCABULARY = 12
@@ -108,3 +112,13 @@ def test_an_excluded_token_stays_excluded() -> None:
         logit_bias=((0, 100.0),), repetition_penalty=2.0, presence_penalty=-2.0, frequency_penalty=2.0
     )
     assert one(sampling, [float("-inf"), 1.0], [0, 0], 0)[0] == float("-inf")
+
+
+def test_no_repetition_penalty_makes_a_logit_infinite() -> None:
+    """A law with two infinite logits is none."""
+    sampling = SamplingParams(repetition_penalty=5e-324, presence_penalty=-2.0)
+    adjusted = one(sampling, [3.0, 2.0, 1.0, -1.0], [0, 1, 3], 1)
+    assert adjusted[0] == adjusted[1] == sys.float_info.max
+    assert adjusted[2:] == [1.0, 2.0]
+    sampled = msgspec.structs.replace(sampling, temperature=1.0, top_p=0.5)
+    assert law(torch.tensor([adjusted], dtype=torch.float64), [sampled])[0].tolist() == [1.0, 0.0, 0.0, 0.0]

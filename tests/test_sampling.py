@@ -83,6 +83,27 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
     assert together == alone
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-30])
+@pytest.mark.parametrize("offset", [-20.0, 0.0, 20.0])
+@pytest.mark.parametrize("truncated", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.5}])
+def test_the_law_of_a_tiny_temperature_is_its_limit(
+    temperature: float, offset: float, truncated: dict[str, float]
+) -> None:
+    """All logits over such a temperature are infinite."""
+    raw = logits(rows=2) + offset
+    params = [SamplingParams(temperature=temperature, **truncated)] * 2
+    assert torch.equal(law(raw, params), law(raw, [SamplingParams(temperature=0)] * 2))
+    assert torch.equal(draw(raw, params, [7, 8]), raw.argmax(dim=-1))
+
+
+@pytest.mark.parametrize("truncated", [{}, {"top_p": 0.9}, {"top_k": 3}, {"min_p": 0.5}])
+def test_a_row_that_is_not_a_number_disturbs_no_other(truncated: dict[str, float]) -> None:
+    raw, params = logits(rows=2), SamplingParams(seed=3, **truncated)
+    raw[0] = float("nan")
+    assert draw(raw, [params] * 2, [4, 5])[1] == draw(raw[1:], [params], [5])
+    assert 0 <= draw(raw[:1], [params], [4]) < VOCABULARY
+
+
 @settings(deadline=None)
 @given(
     params=st.lists(
