@@ -7,12 +7,12 @@ a drafter, today or on a replay elsewhere, uses the same noise.
 
 What a request changes about the logits before that, bias and penalties, is in `penalties`.
 
-Shape suffixes: R rows (one per position to draw), S rows that are not greedy, V vocabulary, C tokens of it.
+Shape suffixes: R rows (one per position to draw), S some of them, V vocabulary, C tokens of it, M the likeliest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +23,10 @@ _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit integer
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _EXCLUDED = float("-inf")
+_FEW = 256
+"""Tokens among which the end of top-p is looked for first."""
+_ROUNDING = 1e-9
+"""Far more than any rounding in a sum of probabilities."""
 
 
 def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
@@ -37,20 +41,25 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
         Token ids, int64 [R].
     """
     drawn_R = logits_RV.argmax(dim=-1)
-    sampled = [row for row, p in enumerate(params) if not p.greedy]
-    if not sampled:
-        return drawn_R
-    device = logits_RV.device
-    rows_S = torch.tensor(sampled, device=device)
-    law_SV = log_law(logits_RV.index_select(0, rows_S), [params[row] for row in sampled])
     # Noise costs more than all else here: only rows that need it get it, and of those only tokens that can be drawn.
-    # (A model that breaks down to NaN excludes nothing: whatever is drawn then, the other texts go on.)
+    # These are few where the law is truncated, if the other rows are kept apart.
+    for truncated in (False, True):
+        rows = [row for row, p in enumerate(params) if not p.greedy and p.truncated == truncated]
+        if rows:
+            rows_S = torch.tensor(rows, device=logits_RV.device)
+            logits_SV = logits_RV.index_select(0, rows_S)
+            drawn_S = _sample(logits_SV, [params[row] for row in rows], [positions[row] for row in rows])
+            drawn_R = drawn_R.index_copy(0, rows_S, drawn_S)
+    return drawn_R
+
+
+def _sample(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
+    law_SV = log_law(logits_SV, params)
+    # A model that breaks down to NaN excludes nothing: whatever is drawn then, the texts beside it go on.
     tokens_C = (law_SV != _EXCLUDED).any(dim=0).nonzero().squeeze(1)
-    seeds_S = torch.tensor([params[row].seed for row in sampled], device=device)
-    positions_S = torch.tensor([positions[row] for row in sampled], device=device)
-    noise_SC = _gumbel_noise_of(tokens_C, seeds_S, positions_S)
-    drawn_S = tokens_C[(law_SV.index_select(1, tokens_C) + noise_SC).argmax(dim=-1)]
-    return drawn_R.index_copy(0, rows_S, drawn_S)
+    seeds_S = torch.tensor([p.seed for p in params], device=law_SV.device)
+    noise_SC = _gumbel_noise_of(tokens_C, seeds_S, torch.tensor(positions, device=law_SV.device))
+    return tokens_C[(law_SV.index_select(1, tokens_C) + noise_SC).argmax(dim=-1)]
 
 
 def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -59,55 +68,97 @@ def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
 
 
 def log_law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Unnormalised log-probabilities [R, V], float64; -inf is excluded.
+    """Unnormalised log-probabilities [R, V], float64, the likeliest at 0; -inf is excluded.
 
     Temperature, then min-p, then top-k, then top-p, each among what the one before has left: vLLM's order.
     """
-    greedy_R = torch.tensor([p.greedy for p in params], device=logits_RV.device)
-    scaled_RV = _scaled(logits_RV.double(), params)
-    if any(p.min_p for p in params):
-        scaled_RV = _drop_unlikely(scaled_RV, params)
-    if any(p.top_k or p.top_p < 1.0 for p in params):
-        scaled_RV = _truncate(scaled_RV, params)
-    if not greedy_R.any():
-        return scaled_RV
-    best_R1 = logits_RV.argmax(dim=-1, keepdim=True)
-    one_hot_RV = torch.full_like(scaled_RV, _EXCLUDED).scatter(-1, best_R1, 0.0)
-    return torch.where(greedy_R.unsqueeze(-1), one_hot_RV, scaled_RV)
+    vocabulary = logits_RV.shape[-1]
+    law_RV = _heated(logits_RV.double(), params)
+    law_RV = _where_asked(_min_p, law_RV, [p.min_p or None for p in params])
+    law_RV = _where_asked(_top_k, law_RV, [1 if p.greedy else min(p.top_k, vocabulary) or None for p in params])
+    return _where_asked(_top_p, law_RV, [p.top_p if p.top_p < 1.0 else None for p in params])
 
 
-def _scaled(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """The likeliest token at 0, the others so far below it that at a tiny temperature they overflow to -inf.
-
-    Which is the limit of the law; logits that are divided themselves overflow to -inf or inf all together.
-    """
-    least_negative_RV = logits_RV - logits_RV.amax(dim=-1, keepdim=True)
-    return least_negative_RV / _column([p.temperature or 1.0 for p in params], logits_RV.device)
+def _heated(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """Logits over temperature. At a tiny one all but the likeliest overflow to -inf, which is the law's limit: so what
+    is divided is how far they are below it, for logits as they are would overflow together."""
+    below_RV = logits_RV - logits_RV.amax(dim=-1, keepdim=True)
+    return below_RV.div_(_column([p.temperature or 1.0 for p in params], logits_RV.device))
 
 
-def _drop_unlikely(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Exclude tokens with p < min_p * max p (Nguyen et al., arXiv 2407.01082); the likeliest always stays."""
+def _where_asked(
+    truncate: Callable[[Tensor, Tensor], Tensor], law_RV: Tensor, limits: Sequence[float | None]
+) -> Tensor:
+    """Truncate the rows that have a limit, and no others."""
+    asked = [(row, limit) for row, limit in enumerate(limits) if limit is not None]
+    if not asked:
+        return law_RV
+    limits_S1 = _column([limit for _, limit in asked], law_RV.device)
+    if len(asked) == len(limits):
+        return truncate(law_RV, limits_S1)
+    rows_S = torch.tensor([row for row, _ in asked], device=law_RV.device)
+    return law_RV.index_copy(0, rows_S, truncate(law_RV.index_select(0, rows_S), limits_S1))
+
+
+def _min_p(law_SV: Tensor, fraction_S1: Tensor) -> Tensor:
+    """Exclude tokens with p < fraction * max p (Nguyen et al., arXiv 2407.01082)."""
     # In logarithms, where the likeliest is at 0.
-    least_R1 = _column([p.min_p for p in params], scaled_RV.device).log()
-    return scaled_RV.masked_fill(scaled_RV < least_R1, _EXCLUDED)
+    return law_SV.masked_fill(law_SV < fraction_S1.log(), _EXCLUDED)
 
 
-def _truncate(scaled_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
-    """Exclude what top-k, and then top-p among the rest, leave out; the likeliest token always stays."""
-    vocabulary = scaled_RV.shape[-1]
-    k_R1 = torch.tensor([[min(p.top_k or vocabulary, vocabulary)] for p in params], device=scaled_RV.device)
-    p_R1 = _column([p.top_p for p in params], scaled_RV.device)
-    # Stable, so that of equal logits always the same tokens stay, whatever the batch.
-    sorted_RV, order_RV = scaled_RV.sort(dim=-1, descending=True, stable=True)
-    rank_V = torch.arange(vocabulary, device=scaled_RV.device)
-    sorted_RV = sorted_RV.masked_fill(rank_V >= k_R1, _EXCLUDED)
-    probs_RV = sorted_RV.softmax(dim=-1)
-    before_RV = probs_RV.cumsum(dim=-1) - probs_RV
-    # top_p = 1 keeps everything: rounding in the sum must not cut the tail.
-    outside_RV = (before_RV >= p_R1) & (p_R1 < 1.0)
-    outside_RV[:, 0] = False
-    sorted_RV = sorted_RV.masked_fill(outside_RV, _EXCLUDED)
-    return torch.empty_like(scaled_RV).scatter(-1, order_RV, sorted_RV)
+def _top_k(law_SV: Tensor, k_S1: Tensor) -> Tensor:
+    """Exclude all but the k likeliest tokens."""
+    return _keep(law_SV, *_end(law_SV.topk(int(k_S1.max())).values, k_S1.long()))
+
+
+def _top_p(law_SV: Tensor, p_S1: Tensor) -> Tensor:
+    """Exclude all but the smallest set of the likeliest tokens whose probability reaches p."""
+    return _keep(law_SV, *_nucleus(law_SV, p_S1, _FEW))
+
+
+def _nucleus(law_SV: Tensor, p_S1: Tensor, among: int) -> tuple[Tensor, Tensor]:
+    """The `_end` of the smallest set of tokens whose probability reaches p.
+
+    As a rule it is among the few likeliest tokens, and no more need be sorted. Where it is not, or where rounding would
+    decide, more are, in the end all: so what stays is what sorting all would have kept, whichever way it was found.
+    """
+    total_S1 = law_SV.logsumexp(dim=-1, keepdim=True)
+    fewest = float((p_S1 * total_S1.exp()).min())  # the likeliest token has the probability exp(0 - total)
+    while among < fewest:
+        among *= 8
+    if 4 * among > law_SV.shape[-1]:  # to select so many takes as long
+        sorted_SV = law_SV.sort(dim=-1, descending=True).values
+        return _end(sorted_SV, _count(_mass_before(sorted_SV.softmax(dim=-1)), p_S1))
+    likeliest_SM = law_SV.topk(among).values
+    before_SM = _mass_before((likeliest_SM - total_S1).exp())
+    least_S1, room_S1 = _end(likeliest_SM, _count(before_SM, p_S1))
+    certain_SM = (before_SM[:, -1:] > p_S1) & ((before_SM - p_S1).abs() > _ROUNDING)
+    others_S = (~certain_SM.all(dim=-1)).nonzero().squeeze(1)
+    if len(others_S):
+        least_S1[others_S], room_S1[others_S] = _nucleus(law_SV[others_S], p_S1[others_S], 8 * among)
+    return least_S1, room_S1
+
+
+def _mass_before(probs_SM: Tensor) -> Tensor:
+    """The probability of all likelier tokens together."""
+    return probs_SM.cumsum(dim=-1) - probs_SM
+
+
+def _count(before_SM: Tensor, p_S1: Tensor) -> Tensor:
+    return (before_SM < p_S1).sum(dim=-1, keepdim=True).clamp_min(1)
+
+
+def _end(sorted_SM: Tensor, count_S1: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the `count` likeliest tokens, given in descending order: the least value, and how many have just that."""
+    least_S1 = sorted_SM.gather(-1, count_S1 - 1)
+    return least_S1, count_S1 - (sorted_SM > least_S1).sum(dim=-1, keepdim=True)
+
+
+def _keep(law_SV: Tensor, least_S1: Tensor, room_S1: Tensor) -> Tensor:
+    """Exclude what is below `least`, and of the tokens at it all but the first `room`, whatever the batch."""
+    at_least_SV = law_SV == least_S1
+    outside_SV = (law_SV < least_S1) | (at_least_SV & (at_least_SV.cumsum(dim=-1, dtype=torch.int32) > room_S1))
+    return law_SV.masked_fill(outside_SV, _EXCLUDED)
 
 
 def _column(values: Sequence[float], device: torch.device) -> Tensor:
@@ -127,17 +178,18 @@ def gumbel_noise(seeds_R: Tensor, positions_R: Tensor, vocabulary: int) -> Tenso
 def _gumbel_noise_of(tokens_C: Tensor, seeds_R: Tensor, positions_R: Tensor) -> Tensor:
     """The noise [R, C] of these token ids only."""
     row_keys_R1 = _mix(_mix(seeds_R) + _GOLDEN * (positions_R + 1)).unsqueeze(-1)
+    # In place from here on: memory for R x V numbers costs as much as computing with them.
     bits_RC = _shift_right(_mix(row_keys_R1 + _GOLDEN * (tokens_C + 1)), 11)  # the upper 53 bits
-    uniforms_RC = (bits_RC.double() + 0.5) * 2.0**-53
-    return -torch.log(-torch.log(uniforms_RC))
+    uniforms_RC = bits_RC.double().add_(0.5).mul_(2.0**-53)
+    return uniforms_RC.log_().neg_().log_().neg_()
 
 
 def _mix(state: Tensor) -> Tensor:
-    state = (state ^ _shift_right(state, 30)) * _MIX_1
-    state = (state ^ _shift_right(state, 27)) * _MIX_2
-    return state ^ _shift_right(state, 31)
+    state = _shift_right(state, 30).bitwise_xor_(state).mul_(_MIX_1)
+    state = _shift_right(state, 27).bitwise_xor_(state).mul_(_MIX_2)
+    return _shift_right(state, 31).bitwise_xor_(state)
 
 
 def _shift_right(state: Tensor, bits: int) -> Tensor:
     """Logical right shift: torch's is arithmetic on signed integers."""
-    return (state >> bits) & ((1 << (64 - bits)) - 1)
+    return (state >> bits).bitwise_and_((1 << (64 - bits)) - 1)

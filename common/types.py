@@ -74,6 +74,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
         return self.temperature == 0.0
 
     @property
+    def truncated(self) -> bool:
+        """Whether unlikely tokens are never drawn."""
+        return bool(self.min_p or self.top_k or self.top_p < 1.0)
+
+    @property
     def penalised(self) -> bool:
         """Whether the logits depend on which tokens came before, beyond what the model makes of them."""
         return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from common.sampling import draw, gumbel_noise, law
+from common.sampling import draw, gumbel_noise, law, log_law
 from common.types import SamplingParams
 
 VOCABULARY = 50
@@ -81,6 +82,55 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
     together = draw(raw, params, [10, 11, 12, 13]).tolist()
     alone = [int(draw(raw[i : i + 1], [params[i]], [10 + i])) for i in range(4)]
     assert together == alone
+
+
+def plain_law(logits_RV: torch.Tensor, params: list[SamplingParams]) -> torch.Tensor:
+    """The law as it is defined: every row sorted, stably, so that of equal logits the lower ids stay."""
+    column = partial(torch.tensor, dtype=torch.float64)
+    scaled = (logits_RV - logits_RV.amax(-1, keepdim=True)).double() / column([[p.temperature or 1] for p in params])
+    scaled = scaled.masked_fill(scaled < column([[p.min_p] for p in params]).log(), float("-inf"))
+    k, top_p = torch.tensor([[min(p.top_k or 2**31, 2**31)] for p in params]), column([[p.top_p] for p in params])
+    values, order = scaled.sort(dim=-1, descending=True, stable=True)
+    values = values.masked_fill(torch.arange(values.shape[-1]) >= k, float("-inf"))
+    probs = values.softmax(-1)
+    outside = (probs.cumsum(-1) - probs >= top_p) & (top_p < 1)
+    outside[:, 0] = False
+    law = torch.empty_like(scaled).scatter(-1, order, values.masked_fill(outside, float("-inf")))
+    for row, p in enumerate(params):
+        if p.greedy:
+            law[row] = torch.where(torch.arange(law.shape[-1]) == logits_RV[row].argmax(), 0.0, float("-inf"))
+    return law
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    params=st.lists(
+        st.builds(
+            SamplingParams,
+            temperature=st.sampled_from([0.0, 1e-3, 0.5, 1.0, 20.0]),
+            min_p=st.sampled_from([0.0, 0.0, 0.01, 0.5]),
+            top_k=st.sampled_from([0, 0, 1, 20, 1500, 2**63]),
+            top_p=st.sampled_from([1.0, 1e-9, 0.25, 0.5, 0.9, 1 - 1e-12]) | st.floats(1e-9, 1),
+            seed=st.integers(0, 99),
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    vocabulary=st.sampled_from([2, 50, 2500, 9000]),
+    step=st.sampled_from([0.0, 0.25, 2.0, 1000.0]),
+    seed=st.integers(0, 1000),
+)
+def test_the_law_and_its_draws_are_those_of_the_definition_bit_by_bit(
+    params: list[SamplingParams], vocabulary: int, step: float, seed: int
+) -> None:
+    """With thousands of equal logits too, and where top-p falls between tokens as likely as each other."""
+    raw = torch.randn(len(params), vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
+    raw = (raw / step).round() * step if step else raw
+    expected = plain_law(raw, params)
+    assert torch.equal(log_law(raw, params), expected)
+    positions = list(range(seed, seed + len(params)))
+    noise = gumbel_noise(torch.tensor([p.seed for p in params]), torch.tensor(positions), vocabulary)
+    assert torch.equal(draw(raw, params, positions), (expected + noise).argmax(dim=-1))
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-308, 1e-30])
