@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import msgspec
 import pytest
 from ray import serve as ray_serve
+from tiny_recipe import tiny_recipe, write_text
+from tiny_target import save_target
 
-from cluster.bench import roundtrip
+from cluster.bench import acceptance, roundtrip
+from cluster.config import load_config
+from cluster.run import Run
+from train.corpus import read_text, write_corpus
+from train.evaluation.drafter import Evaluation, Models
+from train.prompts import sample_prompts
+from train.publishing import Place, publish
 
 
 def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str]) -> None:
@@ -16,3 +26,21 @@ def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str]
     ray_serve.shutdown()  # Serve's HTTP options are fixed by its first start; other tests bring their own
     assert {"p50_ms", "p99_ms", "handle_p50_ms", "ratio", "provenance"} <= figures.keys()
     assert 0 < figures["p50_ms"] <= figures["p99_ms"]
+
+
+def test_acceptance_is_that_of_the_runs_own_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, target = msgspec.structs.replace(tiny_recipe(), prompt="{source}"), save_target(tmp_path / "target")
+    write_text(tmp_path, "de", "Nummer {}.")
+    text, corpus = tmp_path / "text", tmp_path / "de" / "corpus"
+    for folder in (text, corpus):
+        folder.mkdir(parents=True)
+    read_text(recipe.corpus, "de", str(tmp_path), text)
+    write_corpus(recipe.corpus, "de", {"de": text}, corpus)
+    asked = sample_prompts(recipe, {"de": corpus}, target, "test", recipe.evaluate.prompts, max_tokens=6).tokens
+    expected = Models(target, target, recipe.evaluate).acceptance(asked)
+    registry = str(tmp_path / "registry")
+    publish(Place(registry=registry, name="de"), target, target, Evaluation(acceptance=expected, speed=[]), {})
+    config = msgspec.structs.replace(load_config("quickstart"), train=recipe)
+    acceptance.main(Run(folder=tmp_path, config=config, given_target=target, registry=registry), None)
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["languages"] == {"de": {"drafter": msgspec.to_builtins(expected)}}

@@ -10,24 +10,22 @@ from rich.progress import Progress
 
 from cluster.bench.report import report
 from cluster.run import Run
-from common.engine.decoding import build_decoder
-from common.engine.drafters import load_drafter
-from common.models import load_model, load_tokenizer
 from common.registry import Registry
-from train.corpus import read_test
-from train.documents import Prompter
-from train.evaluation.acceptance import Acceptance, measure_acceptance
+from train.evaluation.acceptance import Acceptance
+from train.evaluation.drafter import Models
+from train.pair import CorpusError
 from train.plan import GENERIC
+from train.prompts import sample_prompts
 
 
-def main(run: Run, data: str, prompts: int | None) -> None:
+def main(run: Run, prompts: int | None) -> None:
     """Measure and report. The baseline trained on English only is measured beside, where the run has one."""
     generic = run.folder / GENERIC / "pretrain" / "model"
     results: dict[str, dict[str, list[Acceptance]]] = {}
     for language, manifest in _published(run).items():
         drafters = {"drafter": Registry(run.registry).fetch(manifest, run.folder / "cache")}
         drafters |= {GENERIC: generic} if generic.exists() else {}
-        results[language] = {name: _measure(run, language, path, data, prompts) for name, path in drafters.items()}
+        results[language] = {name: _measure(run, language, path, prompts) for name, path in drafters.items()}
     rows = [
         [
             language,
@@ -49,21 +47,16 @@ def _published(run: Run) -> dict[str, Any]:
     return {language: manifest for language, manifest in found.items() if manifest is not None}
 
 
-def _measure(run: Run, language: str, drafter: Path, data: str, prompts: int | None) -> list[Acceptance]:
-    recipe = run.config.train
+def _measure(run: Run, language: str, drafter: Path, prompts: int | None) -> list[Acceptance]:
+    """As the run's own evaluation does it, on the same sentences."""
+    recipe, corpus = run.config.train, run.folder / language / "corpus"
+    if not corpus.exists():
+        raise CorpusError(f"{corpus}: no such text; train first (polydraft train)")
     settings = msgspec.structs.replace(recipe.evaluate, prompts=prompts or recipe.evaluate.prompts)
-    tokenizer = load_tokenizer(run.target)
-    pairs = read_test(recipe.corpus, language, data)[: settings.prompts]
-    questions = Prompter(tokenizer, recipe.prompt, language).prompts([pair.source for pair in pairs])
-    decoder = build_decoder(
-        load_model(run.target),
-        load_drafter(drafter),
-        max_length=max(map(len, questions)) + settings.max_tokens,
-        concurrency=settings.concurrency,
-        draft_length=settings.draft_length,
-    )
+    asked = sample_prompts(
+        recipe, {language: corpus}, run.target, "test", settings.prompts, max_tokens=settings.max_tokens
+    ).tokens
+    models = Models(run.target, drafter, settings)
     with Progress(transient=True) as bars:
-        bar = bars.add_task(f"{language} {drafter.name}", total=len(questions) * len(settings.temperatures))
-        return measure_acceptance(
-            decoder, questions, settings, frozenset({tokenizer.eos_token_id}), lambda: bars.advance(bar)
-        )
+        bar = bars.add_task(f"{language} {drafter.name}", total=len(asked) * len(settings.temperatures))
+        return models.acceptance(asked, lambda: bars.advance(bar))

@@ -34,7 +34,7 @@ def acceptance(prompts: int | None, **options: Any) -> None:
     """Tokens per verification of each language's drafter on test sentences."""
     from cluster.bench.acceptance import main
 
-    main(*_trained(**options), prompts)
+    main(_trained(**options)[0], prompts)
 
 
 @bench.command()

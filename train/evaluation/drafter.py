@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -59,10 +59,12 @@ class Models:
         self._drafter: DraftModel = model.to(settings.device) if isinstance(model, torch.nn.Module) else model
         self._stop = frozenset({load_tokenizer(target).eos_token_id})
 
-    def acceptance(self, prompts: Sequence[TokenIds]) -> list[Acceptance]:
-        """One entry a temperature."""
+    def acceptance(
+        self, prompts: Sequence[TokenIds], on_finish: Callable[[], object] = lambda: None
+    ) -> list[Acceptance]:
+        """One entry a temperature; `on_finish` is called once a text."""
         decoder = self._decoder(prompts, self._settings.concurrency, self._drafter)
-        return measure_acceptance(decoder, prompts, self._settings, self._stop)
+        return measure_acceptance(decoder, prompts, self._settings, self._stop, on_finish)
 
     def speeds(self, prompts: Sequence[TokenIds]) -> Iterator[Speed]:
         """One entry a temperature, as it is measured."""
