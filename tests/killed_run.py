@@ -1,7 +1,7 @@
 """A run of the tiny recipe that kills itself: ``python killed_run.py FOLDER EVENT STAGE``.
 
-Only what STAGE needs is done before. SIGKILL comes when it is told to `begin`, or first tells how far its work
-(`update`) or its training (`train`) is.
+Only what STAGE needs is done before. SIGKILL comes when it is told to `begin`, when its work first tells how far it is
+(`update`), or in the middle of its training, behind some checkpoints (`train`).
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import ray
 from tiny_recipe import tiny_recipe
 
 import train.pipeline
 from train.display import Display
+from train.job import LoopSettings
 from train.pipeline import Pipeline
 from train.plan import Plan
+from train.progress import Progress
 from train.step import Step
+
+STEPS, CHECKPOINT_EVERY = 400, 50
+"""Some seconds of training, so that it is told of while it goes on."""
 
 
 class Killer(Display):
@@ -37,14 +42,20 @@ class Killer(Display):
     def update(self, language: str, stage: str, done: int, total: int) -> None:
         self._hear("update", language, stage)
 
-    def train(self, language: str, stage: str, progress: Any) -> None:
-        self._hear("train", language, stage)
+    def train(self, language: str, stage: str, progress: Progress) -> None:
+        if 2 * CHECKPOINT_EVERY <= progress.step < STEPS:
+            self._hear("train", language, stage)
+
+
+def long(loop: LoopSettings) -> LoopSettings:
+    return msgspec.structs.replace(loop, steps=STEPS, checkpoint_every=CHECKPOINT_EVERY, log_every=1)
 
 
 def plan(folder: Path) -> Plan:
     """Of one language; text and target lie in the folder."""
+    recipe = tiny_recipe()
     return Plan(
-        tiny_recipe(),
+        msgspec.structs.replace(recipe, pretrain=long(recipe.pretrain), finetune=long(recipe.finetune)),
         ["de"],
         run=folder / "run",
         data=str(folder),
