@@ -69,6 +69,24 @@ def test_what_is_known_at_one_load_is_believed_at_the_next_until_it_is_measured(
     assert run(trial, 0.7, sessions=8, windows=60, seed=seed) < 0.2
 
 
+def test_a_promise_that_was_broken_at_one_load_is_not_believed_at_a_higher_one() -> None:
+    tried = 0.0
+    for seed in range(20):
+        trial = DraftingTrial(DOUBT, seed)
+        run(trial, 0.7, sessions=2, windows=20, seed=seed)
+        tried += run(trial, 0.7, sessions=16, windows=12, seed=seed) / 20
+    assert tried < 0.08, "less than one window in twelve"
+
+
+def test_a_window_is_of_the_load_that_it_mostly_had() -> None:
+    """Of two streams one is between two texts now and then."""
+    alone, both = DraftingTrial(DOUBT), DraftingTrial(DOUBT)
+    for place in range(40 * 2 * WINDOW):
+        alone.observe(2, 1, 0.02 / (0.7 if alone.drafting else 1.0), PROMISE)
+        both.observe(1 if place % 8 == 0 else 2, 1, 0.02 / (0.7 if both.drafting else 1.0), PROMISE)
+    assert alone._levels.keys() == both._levels.keys() == {1}
+
+
 def test_a_clear_promise_that_is_kept_is_never_put_to_the_test() -> None:
     assert run(DraftingTrial(DOUBT), 2.0, windows=300, promise=2.0) == 1.0
 

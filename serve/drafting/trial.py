@@ -5,9 +5,10 @@ Where they share processor cores, drafting also slows down everything else, and 
 together write is measured, window by window, with drafting allowed and with drafting held back.
 
 Which of the two a window gets is drawn by Thompson sampling (Thompson 1933): with the probability that it is the
-faster one, by what the legs promise and by what has been measured at about this load. A clear promise is hardly ever
-put to the test, a small one is until it is settled; then the slower way is tried now and then, as drafters and load
-change.
+faster one, by what has been measured at about this load and by what the legs promise, less what they have turned out
+to leave out at this load or a lower one: what drafting takes from others does not become less with more of them. A
+clear promise is hardly ever put to the test, a small one is until it is settled; then the slower way is tried now and
+then, as drafters and load change.
 """
 
 from __future__ import annotations
@@ -54,11 +55,15 @@ class LoadLevel:
 
     def __init__(self) -> None:
         self._drafting, self._plain = Speeds(), Speeds()
+        self.promised = 0.0
+        """Of the gain, on average over the windows with drafting."""
 
-    def add(self, drafting: bool, log_speed: float) -> None:
+    def add(self, drafting: bool, log_speed: float, promise: float) -> None:
         measured, other = (self._drafting, self._plain) if drafting else (self._plain, self._drafting)
         measured.add(log_speed)
         other.count *= MEMORY
+        if drafting:
+            self.promised += (promise - self.promised) / measured.count
 
     def gain(self) -> Normal | None:
         """None until both kinds were measured."""
@@ -96,19 +101,19 @@ class DraftingTrial:
             self._promise += (math.log(promise) - self._promise) / (SETTLING * sessions)
         self._window.add(sessions, tokens, seconds)
         if self._window.rounds >= SETTLING + MEASURED:
-            level = _level(sessions)
-            self._levels.setdefault(level, LoadLevel()).add(self.drafting, self._window.log_speed)
+            level = self._window.level
+            self._levels.setdefault(level, LoadLevel()).add(self.drafting, self._window.log_speed, self._promise)
             self._window = _Window()
             mean, variance = self._belief(level)
             self.drafting = self._random.gauss(mean, math.sqrt(variance)) > 0.0
 
     def _belief(self, level: int) -> Normal:
-        """How many times as fast drafting is at about this load: what is promised and what was measured, weighted."""
-        beliefs = [(self._promise, self._doubt**2)]
-        for other, measured in self._levels.items():
-            gain = measured.gain()
-            if gain is not None:
-                beliefs.append((gain[0], gain[1] + (DRIFT * (other - level)) ** 2))
+        """How many times as fast drafting is at about this load."""
+        gains = {other: gain for other, at in self._levels.items() if (gain := at.gain()) is not None}
+        nearest = max((other for other in gains if other <= level), default=None)
+        missed = 0.0 if nearest is None else self._levels[nearest].promised - gains[nearest][0]
+        beliefs = [(self._promise - missed, self._doubt**2)]
+        beliefs += [(mean, variance + (DRIFT * (other - level)) ** 2) for other, (mean, variance) in gains.items()]
         precision = sum(1.0 / variance for _, variance in beliefs)
         return sum(mean / variance for mean, variance in beliefs) / precision, 1.0 / precision
 
@@ -117,20 +122,23 @@ class _Window:
     def __init__(self) -> None:
         self.rounds = 0.0
         """A text."""
+        self._doublings = 0.0
         self._tokens = 0
         self._text_seconds = 0.0
 
     def add(self, sessions: int, tokens: int, seconds: float) -> None:
         self.rounds += 1.0 / sessions
         if self.rounds > SETTLING:
+            self._doublings += math.log2(sessions) * seconds
             self._tokens += tokens
             self._text_seconds += seconds
+
+    @property
+    def level(self) -> int:
+        """The load in doublings, over the whole window: at its end a text may just have ended."""
+        return round(self._doublings / max(self._text_seconds, 1e-9))
 
     @property
     def log_speed(self) -> float:
         """Of a text."""
         return math.log(self._tokens / max(self._text_seconds, 1e-9))
-
-
-def _level(sessions: int) -> int:
-    return round(math.log2(sessions))
