@@ -5,6 +5,7 @@ from __future__ import annotations
 from ray import serve as ray_serve
 from ray.serve import Application, Deployment
 
+from common.models import Fingerprint
 from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
 from serve.model_replica import Drafter, Verifier
 from serve.router import Router
@@ -31,10 +32,12 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
     return router.bind(target, languages, settings, verifier.bind(target, settings))
 
 
-def build_drafter(registry: str, language: str, cache: str, settings: ServeSettings) -> Application:
+def build_drafter(
+    target: Fingerprint, registry: str, language: str, cache: str, settings: ServeSettings
+) -> Application:
     """The current drafter of a language; deploy it as `drafter_app_name(language)` with no route."""
     drafter = _model_deployment(Drafter, DRAFTER, settings.drafter, settings)
-    return drafter.bind(registry, language, cache, settings)
+    return drafter.bind(target, registry, language, cache, settings)
 
 
 def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings: ServeSettings) -> Deployment:

@@ -210,6 +210,22 @@ async def test_a_drafter_whose_lease_fails_of_something_unforeseen_costs_rounds_
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_drafter_whose_memory_does_not_hold_the_text_is_asked_once() -> None:
+    small = Engine(ModelRunner(tiny.perturbed(tiny.model(), 0.05), kv_tokens=32), Drafting())
+    assert REQUEST.max_length > 32
+    asked = 0
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers, replica(small) as drafters:
+
+        def counted() -> AsyncGenerator[LeaseGrant]:
+            nonlocal asked
+            asked += 1
+            return drafters.lease()  # type: ignore[return-value]
+
+        text, _ = await write(pool, verifiers.lease, counted)
+        assert text == expected() and asked == 1
+        await freed(verifiers, drafters)
+
+
 class _SlowPrefill(Drafting):
     """Reads the text for longer than any draft may take."""
 

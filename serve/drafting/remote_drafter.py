@@ -61,7 +61,10 @@ class RemoteDrafter:
     def ready(self, log: TokenLog) -> bool:
         """Whether it can draft now; a lease that could not be had is asked for anew."""
         if self._leasing is not None and self._leasing.done() and self._lease is None:
-            self._renew(log, _error_of(self._leasing))
+            error = _error_of(self._leasing)
+            if isinstance(error, SessionRefused):
+                self._attempts = 0  # a text that does not fit one replica fits none
+            self._renew(log, error)
         return self._lease is not None
 
     async def draft(self, log: TokenLog, count: int) -> Draft | None:

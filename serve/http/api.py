@@ -53,20 +53,22 @@ class _Endpoints:
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
         self._check_model(body.model)
+        await self._service.refresh(body.speculation.drafter)
         choices = await asyncio.to_thread(self._preparation.completion, body, allowed_tokens(request))
         return await self._answer(self._completion_format, body, choices, request)
 
     async def chat_completions(self, body: ChatCompletionRequest, request: Request) -> Response:
         self._check_model(body.model)
+        await self._service.refresh(body.speculation.drafter)
         choices = await asyncio.to_thread(self._preparation.chat, body, allowed_tokens(request))
         return await self._answer(self._chat_format, body, choices, request)
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._card()]}
+        return {"object": "list", "data": [await self._card()]}
 
     async def model(self, model: str) -> dict[str, Any]:
         self._check_model(model)
-        return self._card()
+        return await self._card()
 
     async def health(self) -> dict[str, str]:
         if not await self._service.healthy():
@@ -85,7 +87,8 @@ class _Endpoints:
         if model != self._service.model:
             raise ModelNotFound(f"no model `{model}` here, only `{self._service.model}`", "model")
 
-    def _card(self) -> dict[str, Any]:
+    async def _card(self) -> dict[str, Any]:
+        await self._service.refresh()
         return {
             "id": self._service.model,
             "object": "model",
