@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ray import serve as ray_serve
 from ray.serve import Application, Deployment
+from ray.serve.config import BackpressureConfig
 
 from common.models import Fingerprint
 from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
@@ -25,6 +26,9 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
         num_replicas=settings.router_replicas,
         # More than are answered: the router itself refuses the rest, in OpenAI's form.
         max_ongoing_requests=2 * settings.max_requests,
+        # And not many more wait at a proxy, where nobody could tell them why.
+        max_queued_requests=settings.max_requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         ray_actor_options={"num_cpus": settings.router_cpus},
         logging_config=serve_logging(settings.logs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection
 
 from ray import serve as ray_serve
 from ray.serve import metrics as ray_metrics
@@ -15,7 +15,6 @@ from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.speculation import GENERIC, NGRAM, Speculation
-from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
 from serve.http.api import build_api
 from serve.http.protection import protect
@@ -55,6 +54,7 @@ class Service:
         settings: ServeSettings,
         verifiers: LeaseSource,
         directory: Directory,
+        metrics: Metrics,
     ) -> None:
         self.model = settings.model_name
         self.codec = TextCodec(target.tokenizer, settings.chat_template)
@@ -66,7 +66,7 @@ class Service:
         self._identification = Identification(languages)
         self._streams = StreamPool(tls=client_context(settings.tls) if settings.tls is not None else None)
         self._lengths = DraftLengthController(settings.speculation)
-        self._metrics = Metrics(ray_metrics, languages)
+        self._metrics = metrics
         self._flushing: asyncio.Task[None] | None = None
         self._in_progress = 0
 
@@ -94,7 +94,8 @@ class Service:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(self._admitted())
+            self._in_progress += 1
+            stack.callback(self._ended)
             self._keep_flushing()
             verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
             text = stack.enter_context(self._metrics.text(request.language, len(request.prompt)))
@@ -106,16 +107,8 @@ class Service:
                 span.round_committed(progress)
                 yield progress
 
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """A place among the texts in progress. Raises ServiceOverloaded."""
-        if self._in_progress >= self._settings.max_requests:
-            raise ServiceOverloaded(f"{self._in_progress} texts are in progress already")
-        self._in_progress += 1
-        try:
-            yield
-        finally:
-            self._in_progress -= 1
+    def _ended(self) -> None:
+        self._in_progress -= 1
 
     def _speculation(self, request: GenerationRequest) -> Speculation:
         return Speculation(
@@ -150,9 +143,10 @@ class Router:
         model = TargetModel(target)
         context_length = settings.context_length(model.fingerprint.context_length)
         directory = Directory(model.fingerprint, context_length, refresh_s=settings.deployments_poll_s)
-        self._service = Service(model, languages, settings, leases_of(verifier), directory)
+        metrics = Metrics(ray_metrics, languages)
+        self._service = Service(model, languages, settings, leases_of(verifier), directory, metrics)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        api = protect(build_api(self._service), self._settings.protection)
+        api = protect(build_api(self._service), self._settings.protection, max_texts=self._settings.max_requests)
         # Serve's proxy sends the request's id back by itself.
         return RequestIds(AccessLog(api), send=False)

@@ -65,7 +65,7 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     router_replicas: int = 1
     router_cpus: float = 1.0
     max_requests: int = 256
-    """Requests in progress at one router replica."""
+    """Texts in progress at one router replica; a request that has several written counts for each."""
     request_timeout_s: float = 600.0
     """Longest time for one answer; a replica that is to stop waits as long for the texts it is writing."""
     protection: ProtectionSettings = ProtectionSettings()

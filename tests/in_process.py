@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import recorder
 import tiny
 import tiny_tokenizer
+from recorder import Recorder
 
 from common.engine.engine import Engine
 from common.models import Fingerprint
-from serve import router
 from serve.router import Service
 from serve.settings import ReplicaSettings, ServeSettings
 from serve.stream.lease import LeaseSource
 from serve.stream.replica import Replica
+from serve.telemetry.metrics import Metrics
 
 VOCABULARY = 270
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -61,7 +61,6 @@ async def running(
     settings: ServeSettings | None = None, languages: tuple[str, ...] = ("de",)
 ) -> AsyncIterator[Running]:
     settings = settings or ServeSettings(verifier=ReplicaSettings(kv_tokens=4096))
-    router.ray_metrics = recorder.Recorder()  # type: ignore[attr-defined]
     tokenizer = tiny_tokenizer.byte_level(vocab_size=VOCABULARY)
     model = tiny.model(vocabulary=VOCABULARY)
     fingerprint = Fingerprint(tokens="", special_tokens={}, vocab_size=VOCABULARY, context_length=CONTEXT)
@@ -75,7 +74,8 @@ async def running(
     verifier, drafter = replicas
     target: Any = SimpleNamespace(tokenizer=tokenizer, fingerprint=fingerprint)
     directory: Any = Deployed(drafter.lease)  # type: ignore[arg-type]
-    service = Service(target, languages, settings, verifier.lease, directory)  # type: ignore[arg-type]
+    metrics = Metrics(Recorder(), languages)
+    service = Service(target, languages, settings, verifier.lease, directory, metrics)  # type: ignore[arg-type]
     try:
         yield Running(service, engines, replicas)
     finally:

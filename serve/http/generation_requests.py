@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.errors import ContextLengthExceeded, InvalidRequest
 from serve.http.choices import Choice
-from serve.http.openai import MAX_CHOICES, ChatCompletionRequest, CompletionRequest
+from serve.http.openai import ChatCompletionRequest, CompletionRequest
 from serve.http.service import GenerationService
 
 DEFAULT_COMPLETION_TOKENS = 16
@@ -40,10 +40,7 @@ class Preparation:
 
     def completion(self, body: CompletionRequest, allowed: int | None = None) -> list[Choice]:
         """The choices of every prompt, prompt by prompt."""
-        count = len(body.prompts) * body.n
-        if count > MAX_CHOICES:
-            raise InvalidRequest(f"prompt: prompts times n must be at most {MAX_CHOICES}, not {count}", "prompt")
-        seed, limits = _seed(body), _Limits("prompt", self._service.context_length, count, allowed)
+        seed, limits = _seed(body), _Limits("prompt", self._service.context_length, body.texts, allowed)
         choices: list[Choice] = []
         for prompt in body.prompts:
             tokens = self._codec.encode(prompt) if isinstance(prompt, str) else self._known("prompt", prompt)
@@ -64,7 +61,7 @@ class Preparation:
             )
         except ValueError as error:
             raise InvalidRequest(str(error), "messages") from None
-        limits = _Limits("messages", self._service.context_length, body.n, allowed)
+        limits = _Limits("messages", self._service.context_length, body.texts, allowed)
         limit = limits.max_tokens(len(tokens), body.limit, self._service.context_length)
         return self._choices(body, self._requests(body, tokens, body.question, limit, _seed(body)))
 
