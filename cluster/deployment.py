@@ -17,6 +17,9 @@ from serve.drafting.speculation import GENERIC
 from serve.handles import MAIN_APP
 from serve.settings import ServeSettings
 
+PROXY_MARGIN_S = 30.0
+"""How much longer Serve's proxy waits than the router, which begins later and answers in OpenAI's form."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,9 +48,8 @@ def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: C
     """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
     serve.protection.all_keys()
-    ray_serve.start(
-        http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=serve.request_timeout_s)
-    )
+    timeout_s = serve.request_timeout_s + PROXY_MARGIN_S
+    ray_serve.start(http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=timeout_s))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
     targets += [_drafter_target(config, target, registry, cache, name) for name in drafters]

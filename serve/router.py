@@ -18,7 +18,6 @@ from serve.drafting.speculation import GENERIC, NGRAM, Speculation
 from serve.handles import Directory, leases_of
 from serve.http.api import build_api
 from serve.http.protection import protect
-from serve.http.request_id import RequestIds
 from serve.http.text import TextCodec
 from serve.identification import Identification
 from serve.remote_verifier import RemoteVerifier
@@ -147,6 +146,11 @@ class Router:
         self._service = Service(model, languages, settings, leases_of(verifier), directory, metrics)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        api = protect(build_api(self._service), self._settings.protection, max_texts=self._settings.max_requests)
         # Serve's proxy sends the request's id back by itself.
-        return RequestIds(AccessLog(api), send=False)
+        api = protect(
+            build_api(self._service),
+            self._settings.protection,
+            max_texts=self._settings.max_requests,
+            send_ids=False,
+        )
+        return AccessLog(api)

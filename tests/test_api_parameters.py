@@ -103,6 +103,13 @@ async def test_messages_are_rendered_with_the_chat_template(service: FakeService
     assert service.identified == ["one\ntwo"], "the language is that of the user's last message"
 
 
+async def test_the_template_is_told_who_speaks() -> None:
+    service = FakeService(template="{% for m in messages %}{{ m.name or '?' }}: {{ m.content }}\n{% endfor %}")
+    messages = [{"role": "user", "content": "Hi", "name": "Ada"}, {"role": "user", "content": "Ho"}]
+    await post(service, "chat/completions", QUESTION | {"messages": messages})
+    assert service.codec.decode(service.requests[0].prompt) == "Ada: Hi\n?: Ho\n"
+
+
 async def test_without_a_limit_a_chat_may_fill_the_context(service: FakeService) -> None:
     await post(service, "chat/completions", {"model": "fake", "messages": QUESTION["messages"]})
     await post(service, "chat/completions", QUESTION | {"max_tokens": None, "max_completion_tokens": 5})

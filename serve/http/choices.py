@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -43,17 +43,21 @@ class Choice:
     ) -> None:
         self.index = index
         self.request = request
-        self.output_tokens = 0
-        """Tokens taken, up to and including the one that ended the text."""
         self.finish_reason: str | None = None
         self.stop_reason: str | int | None = None
         """The stop string or the token id that ended the text; None for anything else."""
         self.stats = SpeculationStats()
+        """Of the rounds so far; a text that a stop string ends in the middle of one has no more tokens of it."""
         self.timings = Timings()
         self.drafter: str | None = None
         self._text = text
         self._named_stop_tokens = named_stop_tokens
         self._prefix = prefix
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens taken, up to and including the one that ended the text."""
+        return self.stats.output_tokens
 
     async def write(self, generate: Generate) -> AsyncGenerator[Piece, None]:
         """The text as it comes, piece by piece; the generation is closed once the text has ended."""
@@ -65,7 +69,7 @@ class Choice:
         yield Piece(choice=self, text=self._finish(), last=True)
 
     def _take(self, progress: Progress) -> Piece:
-        self.stats, self.timings = progress.stats, progress.timings
+        self.timings = progress.timings
         self.drafter = progress.drafter or self.drafter
         self.finish_reason = progress.finish_reason
         text, offsets = [self._prefix], []
@@ -78,7 +82,7 @@ class Choice:
                 self.stop_reason = token if token in self._named_stop_tokens else None
             else:
                 text.append(self._text.push(token))
-        self.output_tokens += len(offsets)
+        self.stats = _counting(progress.stats, self.stats, len(offsets))
         tokens = tuple(map(OutputToken, self._logprobs(progress)[: len(offsets)], offsets))
         return Piece(choice=self, text="".join(text), tokens=tokens)
 
@@ -93,6 +97,22 @@ class Choice:
         if self._text.stopped:
             self.finish_reason, self.stop_reason = "stop", self._text.stopped_by
         return rest
+
+
+def _counting(stats: SpeculationStats, before: SpeculationStats, taken: int) -> SpeculationStats:
+    """`stats`, of which the tokens of the last round count up to the last one `taken`."""
+    return msgspec.structs.replace(
+        stats,
+        accepted_tokens=min(stats.accepted_tokens, before.accepted_tokens + taken),
+        output_tokens=before.output_tokens + taken,
+    )
+
+
+def prompt_tokens(choices: Sequence[Choice]) -> int:
+    """Of the prompts of one answer's choices, each counted once."""
+    # A prompt's choices share the tuple of its tokens.
+    prompts = {id(choice.request.prompt): len(choice.request.prompt) for choice in choices}
+    return sum(prompts.values())
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):

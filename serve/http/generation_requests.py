@@ -46,7 +46,9 @@ class Preparation:
             tokens = self._codec.encode(prompt) if isinstance(prompt, str) else self._known("prompt", prompt)
             text = prompt if isinstance(prompt, str) else self._codec.decode(prompt)
             limit = limits.max_tokens(len(tokens), body.max_tokens, DEFAULT_COMPLETION_TOKENS)
-            requests = self._requests(body, tokens, text, limit, seed)
+            # Equal prompts would get equal texts, which is wanted only of a seed that was asked for.
+            first = derived_seed(seed, len(choices)) if body.seed is None else seed
+            requests = self._requests(body, tokens, text, limit, first)
             choices += self._choices(body, requests, len(choices), prefix=text if body.echo else "")
         return choices
 
@@ -95,7 +97,7 @@ class Preparation:
             Choice(
                 first + k,
                 request,
-                self._codec.detokenizer(body.stop),
+                self._codec.detokenizer(body.stop, request.prompt),
                 named_stop_tokens=frozenset(body.stop_token_ids) - eos,
                 prefix=prefix,
             )

@@ -1,7 +1,7 @@
 """What stands between the network and the HTTP surface.
 
-    SecurityHeaders ──▶ KeyGate ──▶ BodyLimit ──▶ application
-      on every answer    401, 429    413
+    SecurityHeaders ──▶ RequestIds ──▶ KeyGate ──▶ BodyLimit ──▶ application
+      on every answer    400            401, 429    413
 
 Plain ASGI: nothing here reads a body or holds a stream back.
 """
@@ -21,6 +21,7 @@ from serve.errors import INVALID, ServiceError
 from serve.http.error_responses import error_body
 from serve.http.keys import ApiKey, check_distinct, find_key, read_keys
 from serve.http.limits import Clock, Limits, Places, Quota, Share
+from serve.http.request_id import RequestIds
 
 OPEN_PATHS = frozenset({"/healthz"})
 """Answered without a key: load balancers ask."""
@@ -75,17 +76,25 @@ class Unauthorized(ServiceError):
 
 
 def protect(
-    app: ASGIApp, settings: ProtectionSettings, clock: Clock = time.monotonic, *, max_texts: int | None = None
+    app: ASGIApp,
+    settings: ProtectionSettings,
+    clock: Clock = time.monotonic,
+    *,
+    max_texts: int | None = None,
+    send_ids: bool = True,
 ) -> ASGIApp:
     """`app` behind keys, limits and security headers; it must answer HTTPException itself, as FastAPI does.
 
-    `max_texts` may be in progress at the same time, of all callers together.
+    Args:
+        max_texts: in progress at the same time, of all callers together.
+        send_ids: see `RequestIds`.
 
     Raises SettingsError if the keys cannot be read.
     """
     limited = BodyLimit(app, settings.max_body_bytes)
     places = Places(max_texts, "texts at this server")
-    return SecurityHeaders(KeyGate(limited, settings.all_keys(), settings.limits, places, clock))
+    gate = KeyGate(limited, settings.all_keys(), settings.limits, places, clock)
+    return SecurityHeaders(RequestIds(gate, send=send_ids))
 
 
 class SecurityHeaders:
