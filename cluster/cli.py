@@ -40,7 +40,7 @@ def serve(config_name: str, data: str, languages: tuple[str, ...], **options: An
     start_ray()
     if languages:
         for language in languages:
-            deploy_drafter(run.config, run.registry, run.folder / "cache", language)
+            deploy_drafter(run.config, run.target, run.registry, run.folder / "cache", language)
         return
     deploy(run.config, run.target, run.registry, run.folder / "cache", drafters)
     click.echo(f"serving {', '.join(drafters)} at http://{run.config.serve.host}:{run.config.serve.port}/v1")

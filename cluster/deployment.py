@@ -15,6 +15,10 @@ from common.models import fingerprint, load_config, load_tokenizer, mismatch
 from common.registry import Manifest, Registry
 from serve.app import build_drafter, build_main, drafter_app_name
 from serve.handles import MAIN_APP
+from serve.settings import ServeSettings
+
+PROXY_MARGIN_S = 30.0
+"""How much longer Serve's proxy waits than the router, which begins later and answers in OpenAI's form."""
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +26,17 @@ logger = logging.getLogger(__name__)
 def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Manifest]:
     """The current drafter for each language, and the generalist if there is one, less those that do not fit the target.
 
+    Logs what will not be served, and texts that will not be drafted for want of memory.
     Raises ModelError if the target cannot be used, RegistryError if the registry cannot.
     """
     wanted = fingerprint(load_tokenizer(target), load_config(target))
+    context = config.serve.context_length(wanted.context_length)
+    _tell_limits(config.serve, wanted.context_length)
     published, usable = Registry(registry), {}
     generalist = [GENERALIST] if published.current(config.serve.registered(GENERALIST)) is not None else []
     for language in [*config.languages, *generalist]:
         manifest = published.current(config.serve.registered(language))
-        problem = "none is published" if manifest is None else mismatch(wanted, manifest.fingerprint)
+        problem = "none is published" if manifest is None else mismatch(wanted, manifest.fingerprint, context)
         if manifest is None or problem is not None:
             logger.warning("%s is served without a drafter: %s", language, problem)
         else:
@@ -41,20 +48,35 @@ def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: C
     """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
     serve.protection.all_keys()
-    ray_serve.start(
-        http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=serve.request_timeout_s)
-    )
+    timeout_s = serve.request_timeout_s + PROXY_MARGIN_S
+    ray_serve.start(http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=timeout_s))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
-    targets += [_drafter_target(config, registry, cache, name) for name in drafters]
+    targets += [_drafter_target(config, target, registry, cache, name) for name in drafters]
     ray_serve.run_many(targets)
 
 
-def deploy_drafter(config: Config, registry: str, cache: Path, name: str) -> None:
+def deploy_drafter(config: Config, target: Path, registry: str, cache: Path, name: str) -> None:
     """Add or restart one drafter; nothing else is touched."""
-    ray_serve.run_many([_drafter_target(config, registry, cache, name)])
+    ray_serve.run_many([_drafter_target(config, target, registry, cache, name)])
 
 
-def _drafter_target(config: Config, registry: str, cache: Path, name: str) -> ray_serve.RunTarget:
-    app = build_drafter(registry, name, str(cache.resolve()), config.serve)
+def _tell_limits(serve: ServeSettings, model_context: int) -> None:
+    context, drafted = serve.context_length(model_context), serve.drafter.longest_text
+    if context < model_context:
+        logger.warning(
+            "texts have at most %d tokens: serve.verifier.kv_tokens holds no more of the target's context of %d",
+            context,
+            model_context,
+        )
+    if drafted < context:
+        logger.warning(
+            "texts of more than %d tokens, max_tokens included, are not drafted: serve.drafter.kv_tokens holds no more",
+            drafted,
+        )
+
+
+def _drafter_target(config: Config, target: Path, registry: str, cache: Path, name: str) -> ray_serve.RunTarget:
+    wanted = fingerprint(load_tokenizer(target), load_config(target))
+    app = build_drafter(wanted, registry, name, str(cache.resolve()), config.serve)
     return ray_serve.RunTarget(target=app, name=drafter_app_name(name), route_prefix=None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from ray import serve as ray_serve
 from ray.serve import Application, Deployment
+from ray.serve.config import BackpressureConfig
 
+from common.models import Fingerprint
 from serve.handles import DRAFTER, DRAFTER_APP_PREFIX, VERIFIER
 from serve.model_replica import Drafter, Verifier
 from serve.router import Router
@@ -24,6 +26,9 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
         num_replicas=settings.router_replicas,
         # More than are answered: the router itself refuses the rest, in OpenAI's form.
         max_ongoing_requests=2 * settings.max_requests,
+        # And not many more wait at a proxy, where nobody could tell them why.
+        max_queued_requests=settings.max_requests,
+        backpressure_config=BackpressureConfig(status_code=429, retry_after_s=1),
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         ray_actor_options={"num_cpus": settings.router_cpus},
         logging_config=serve_logging(settings.logs),
@@ -31,10 +36,12 @@ def build_main(target: str, languages: list[str], settings: ServeSettings) -> Ap
     return router.bind(target, languages, settings, verifier.bind(target, settings))
 
 
-def build_drafter(registry: str, language: str, cache: str, settings: ServeSettings) -> Application:
+def build_drafter(
+    target: Fingerprint, registry: str, language: str, cache: str, settings: ServeSettings
+) -> Application:
     """The current drafter for a language; deploy it as `drafter_app_name(language)` with no route."""
     drafter = _model_deployment(Drafter, DRAFTER, settings.drafter, settings)
-    return drafter.bind(registry, settings.registered(language), cache, settings)
+    return drafter.bind(target, registry, settings.registered(language), cache, settings)
 
 
 def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings: ServeSettings) -> Deployment:

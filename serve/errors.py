@@ -39,6 +39,11 @@ class RequestTimeout(ServiceError):
     status = 408
     code = "request_timeout"
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Tells OpenAI's clients not to try again, as they do by themselves: it would take as long once more."""
+        return {"x-should-retry": "false"}
+
 
 class ServiceOverloaded(ServiceError):
     """Too many requests at once; one that comes `retry_after_s` seconds later may be answered."""

@@ -17,7 +17,7 @@ from ray.serve.exceptions import (
     RequestCancelledError,
 )
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
-from ray.serve.schema import ApplicationStatus, DeploymentStatusOverview, ReplicaState
+from ray.serve.schema import ApplicationStatus, ApplicationStatusOverview, ReplicaState
 
 from common.models import Fingerprint, mismatch
 from serve.errors import ReplicaLost, ServiceOverloaded
@@ -35,6 +35,10 @@ DRAFTER_APP_PREFIX = "drafter-"
 
 _USABLE = (ApplicationStatus.RUNNING, ApplicationStatus.DEPLOYING, ApplicationStatus.UNHEALTHY)
 _LOST = (RayActorError, RayTaskError, TaskCancelledError, RequestCancelledError, DeploymentUnavailableError)
+_NEW_S = 1.0
+"""A list of this age is not made again, whoever asks: a look costs Serve tens of milliseconds an application."""
+_PATIENCE_S = 5.0
+"""Longest wait for a look: what Serve does not tell by then is not known."""
 logger = logging.getLogger(__name__)
 
 
@@ -73,31 +77,33 @@ class Directory:
 
     Args:
         target: the fingerprint that a drafter must fit.
+        context_length: of the longest text that is served.
         refresh_s: how old the list may be.
         refusal_s: how long a drafter that does not fit is left alone.
     """
 
-    def __init__(self, target: Fingerprint, *, refresh_s: float, refusal_s: float = 30.0) -> None:
+    def __init__(self, target: Fingerprint, context_length: int, *, refresh_s: float, refusal_s: float = 30.0) -> None:
         self._target = target
+        self._context_length = context_length
         self._refresh_s = refresh_s
         self._refusal_s = refusal_s
-        self._deployed: dict[str, bool] = {}
+        self._deployed: dict[str, bool] | None = None
         self._refused_until: dict[str, float] = {}
         self._handles: dict[str, DeploymentHandle] = {}
         self._verifiers = 0
-        self._fresh_until = 0.0
-        self._refreshing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
         """Usable drafters, as last seen, warm or cold."""
         now = time.monotonic()
-        return tuple(sorted(name for name in self._deployed if self._refused_until.get(name, 0.0) < now))
+        return tuple(sorted(name for name in self._deployed or () if self._refused_until.get(name, 0.0) < now))
 
     @property
     def warm(self) -> tuple[str, ...]:
         """Those with a running replica."""
-        return tuple(name for name in self.names if self._deployed[name])
+        return tuple(name for name in self.names if self._deployed and self._deployed[name])
 
     @property
     def verifiers(self) -> int:
@@ -106,28 +112,35 @@ class Directory:
 
     def source(self, name: str | None) -> LeaseSource | None:
         """Where to lease a drafter; None if there is none of that name."""
-        if name not in self.names:
+        if name is None or name not in self.names:
             return None
-        handle = self._handles.get(name)
-        return self._checked(leases_of(handle), name) if handle is not None else None
+        return self._checked(leases_of(self._handles[name]), name)
 
     async def refresh(self) -> None:
-        """Look again if the list is old. Only the first look is waited for: later ones go on beside the requests."""
-        if self._refreshing is None:
-            self._refreshing = asyncio.create_task(self._look())
-            self._fresh_until = time.monotonic() + self._refresh_s
-            await asyncio.shield(self._refreshing)
-        elif self._refreshing.done() and time.monotonic() >= self._fresh_until:
-            self._refreshing.result()  # whatever it died of is told to whoever asks next
-            self._refreshing = asyncio.create_task(self._look())
-            self._fresh_until = time.monotonic() + self._refresh_s
+        """Look again if the list is old. Waited for while there is none: later looks go on beside the requests."""
+        looking = self._begin_look(self._refresh_s if self._deployed is not None else _NEW_S)
+        if self._deployed is None:
+            await asyncio.wait([looking], timeout=_PATIENCE_S)
+
+    async def look(self) -> None:
+        """Look again, for what is not on the list, unless it is new; waits for a look that is under way."""
+        await asyncio.wait([self._begin_look(_NEW_S)], timeout=_PATIENCE_S)
+
+    def _begin_look(self, age_s: float) -> asyncio.Task[None]:
+        """The latest look; a new one if it has ended and was begun `age_s` ago."""
+        now = time.monotonic()
+        if self._looking is None or (self._looking.done() and now >= self._looked_at + age_s):
+            self._looked_at = now
+            self._looking = asyncio.create_task(self._look())
+            self._looking.add_done_callback(_tell_failure)
+        return self._looking
 
     def _checked(self, source: LeaseSource, name: str) -> LeaseSource:
         """Refuses a drafter that does not fit the target; after a while it may have been replaced."""
 
         async def leases() -> AsyncGenerator[LeaseGrant]:
             async for grant in source():
-                problem = mismatch(self._target, grant.fingerprint)
+                problem = mismatch(self._target, grant.fingerprint, self._context_length)
                 if problem is not None:
                     self._refused_until[name] = time.monotonic() + self._refusal_s
                     logger.error("drafter %s is refused: %s", grant.name, problem)
@@ -139,22 +152,36 @@ class Directory:
     async def _look(self) -> None:
         try:
             status = await asyncio.to_thread(ray_serve.status)
+            drafters = {
+                name.removeprefix(DRAFTER_APP_PREFIX): _running(app, DRAFTER) > 0
+                for name, app in status.applications.items()
+                if name.startswith(DRAFTER_APP_PREFIX) and app.status in _USABLE
+            }
+            deployed = {name: warm for name, warm in drafters.items() if await self._handle_known(name)}
         except (RayError, RayServeException) as error:
             logger.warning("Serve does not tell its applications, the last list is used: %s", error)
             return
-        main = status.applications.get(MAIN_APP)
-        self._verifiers = _running(main.deployments[VERIFIER]) if main is not None else 0
-        deployed = {
-            name.removeprefix(DRAFTER_APP_PREFIX): DRAFTER in app.deployments and _running(app.deployments[DRAFTER]) > 0
-            for name, app in status.applications.items()
-            if name.startswith(DRAFTER_APP_PREFIX) and app.status in _USABLE
-        }
-        for name in deployed.keys() - self._handles.keys():
-            self._handles[name] = await asyncio.to_thread(
-                ray_serve.get_deployment_handle, DRAFTER, app_name=DRAFTER_APP_PREFIX + name
-            )
+        self._verifiers = _running(status.applications.get(MAIN_APP), VERIFIER)
         self._deployed = deployed
 
+    async def _handle_known(self, name: str) -> bool:
+        """Whether the drafter can be called: an application is listed before its deployments are."""
+        if name not in self._handles:
+            app = DRAFTER_APP_PREFIX + name
+            try:
+                self._handles[name] = await asyncio.to_thread(ray_serve.get_deployment_handle, DRAFTER, app_name=app)
+            except KeyError:
+                return False
+        return True
 
-def _running(deployment: DeploymentStatusOverview) -> int:
-    return deployment.replica_states.get(ReplicaState.RUNNING, 0)
+
+def _running(app: ApplicationStatusOverview | None, deployment: str) -> int:
+    """Replicas; none of a deployment that is not listed yet."""
+    found = app.deployments.get(deployment) if app is not None else None
+    return found.replica_states.get(ReplicaState.RUNNING, 0) if found is not None else 0
+
+
+def _tell_failure(looking: asyncio.Task[None]) -> None:
+    """The next look may succeed: requests go on with the last list."""
+    if not looking.cancelled() and looking.exception() is not None:
+        logger.error("what is deployed could not be found out", exc_info=looking.exception())

@@ -13,7 +13,7 @@ import ray
 
 from common.engine.drafting import Drafting
 from common.engine.verification import Verification
-from common.models import ModelError, mismatch
+from common.models import Fingerprint, ModelError, mismatch
 from common.registry import Manifest, Registry
 from common.storage import RegistryError
 from serve.model_host import ModelHost
@@ -83,9 +83,10 @@ class Drafter:
     """
 
     async def __init__(  # type: ignore[misc]
-        self, registry: str, language: str, cache: str, settings: ServeSettings
+        self, target: Fingerprint, registry: str, language: str, cache: str, settings: ServeSettings
     ) -> None:
         use_serve_handlers()
+        self._target = target
         self._registry = Registry(registry)
         self._language = language
         self._cache = Path(cache)
@@ -96,6 +97,8 @@ class Drafter:
             raise RegistryError(f"{language}: no drafter is promoted in registry {registry}")
         self._manifest = manifest
         self._host = await self._load(manifest)
+        self._unusable: str | None = None
+        """The version that is promoted and cannot be used; it is not tried again before it is promoted again."""
         self._following = asyncio.create_task(self._follow())
 
     async def lease(self) -> AsyncIterator[LeaseGrant]:
@@ -123,19 +126,34 @@ class Drafter:
             await asyncio.sleep(self._settings.promotion_poll_s)
             try:
                 current = await asyncio.to_thread(self._registry.current, self._language)
-                if current is not None and current.version != self._manifest.version:
+                if current is None or current.version == self._manifest.version:
+                    self._unusable = None
+                elif current.version != self._unusable:
                     await self._replace(current)
-            except (RegistryError, ModelError, OSError) as error:
+            except (RegistryError, OSError) as error:
                 logger.warning("%s stays with %s: %s", self._language, self._manifest.version, error)
 
     async def _replace(self, manifest: Manifest) -> None:
-        problem = mismatch(self._manifest.fingerprint, manifest.fingerprint)
+        """Raises RegistryError or OSError if it may yet succeed."""
+        context_length = self._settings.context_length(self._target.context_length)
+        problem = mismatch(self._target, manifest.fingerprint, context_length)
         if problem is not None:
-            raise RegistryError(f"version {manifest.version} does not fit what it would replace: {problem}")
-        old, self._host = self._host, await self._load(manifest)
+            return self._refuse(manifest, ModelError(problem))
+        # What serves must survive whatever another version breaks on, be it memory or a model's own code.
+        loading = asyncio.create_task(self._load(manifest))
+        await asyncio.wait([loading])
+        error = loading.exception()
+        if error is not None and not isinstance(error, RegistryError | OSError):
+            return self._refuse(manifest, error)
+        old, self._host = self._host, loading.result()
         logger.info("%s: %s replaces %s", self._language, manifest.version, self._manifest.version)
         self._manifest = manifest
         self._retiring[old] = asyncio.create_task(self._retire(old))
+
+    def _refuse(self, manifest: Manifest, error: BaseException) -> None:
+        self._unusable = manifest.version
+        versions = self._language, self._manifest.version, manifest.version
+        logger.error("%s stays with %s: %s cannot be used", *versions, exc_info=error)
 
     async def _retire(self, host: ModelHost) -> None:
         while host.num_leases:

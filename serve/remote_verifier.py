@@ -62,11 +62,11 @@ class RemoteVerifier:
                     raise  # nothing has been written: the client may as well be told
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 self.losses += 1
-                await self.close()
+                self.close()
                 await asyncio.sleep(self._backoff_s * 2**attempt)
         raise ServiceUnavailable(f"no verifier could be reached in {self._attempts} attempts")
 
-    async def close(self) -> None:
+    def close(self) -> None:
         if self._lease is not None:
             lease, self._lease = self._lease, None
-            await lease.release()
+            lease.release()

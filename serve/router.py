@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection
 
 from ray import serve as ray_serve
 from ray.serve import metrics as ray_metrics
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
-from common.languages import GENERALIST, LanguageIdentifier
+from common.languages import GENERALIST
 from common.models import fingerprint, load_config, load_tokenizer
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.speculation import NGRAM, Speculation
-from serve.errors import ServiceOverloaded
 from serve.handles import Directory, leases_of
 from serve.http.api import build_api
 from serve.http.protection import protect
-from serve.http.request_id import RequestIds
 from serve.http.text import TextCodec
+from serve.identification import Identification
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
 from serve.settings import ServeSettings
@@ -35,26 +34,43 @@ from serve.telemetry.metrics import Metrics
 from serve.telemetry.tracing import TextSpan, configure_tracing
 
 
+class TargetModel:
+    """What the router needs of the target: how it writes text, and how long a text can be.
+
+    Raises ModelError if it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.tokenizer = load_tokenizer(path)
+        self.fingerprint = fingerprint(self.tokenizer, load_config(path))
+
+
 class Service:
     """Implements `service.GenerationService` with a verifier and the drafters that are deployed."""
 
-    def __init__(self, target: str, languages: list[str], settings: ServeSettings, verifiers: LeaseSource) -> None:
-        tokenizer, config = load_tokenizer(target), load_config(target)
+    def __init__(
+        self,
+        target: TargetModel,
+        languages: Collection[str],
+        settings: ServeSettings,
+        verifiers: LeaseSource,
+        directory: Directory,
+        metrics: Metrics,
+    ) -> None:
         self.model = settings.model_name
-        self.codec = TextCodec(tokenizer, settings.chat_template)
-        self.stop_token_ids = frozenset({tokenizer.eos_token_id} - {None})
-        target_fingerprint = fingerprint(tokenizer, config)
-        self.context_length = target_fingerprint.context_length
+        self.codec = TextCodec(target.tokenizer, settings.chat_template)
+        self.stop_token_ids = frozenset({target.tokenizer.eos_token_id} - {None})
+        self.context_length = settings.context_length(target.fingerprint.context_length)
         self._settings = settings
         self._verifiers = hedged(verifiers, settings.replica_silence_s)
-        self._identifier = LanguageIdentifier(languages)
+        self._directory = directory
+        self._identification = Identification(languages)
         self._streams = StreamPool(
             silence_s=settings.replica_silence_s,
             tls=client_context(settings.tls) if settings.tls is not None else None,
         )
-        self._directory = Directory(target_fingerprint, refresh_s=settings.deployments_poll_s)
         self._lengths = DraftLengthController(settings.speculation)
-        self._metrics = Metrics(ray_metrics, languages)
+        self._metrics = metrics
         self._flushing: asyncio.Task[None] | None = None
         self._in_progress = 0
 
@@ -66,8 +82,15 @@ class Service:
     def drafters(self) -> tuple[str, ...]:
         return (*self._directory.names, NGRAM)
 
+    async def refresh(self, wanted: str | None = None) -> None:
+        await self._directory.refresh()
+        if wanted is not None and wanted not in self.drafters:
+            await self._directory.look()
+        self._identification.learn(self.languages)
+        self._metrics.languages = self._identification.languages
+
     def identify(self, text: str) -> str | None:
-        return self._identifier.identify(text)
+        return self._identification.identify(text)
 
     async def healthy(self) -> bool:
         await self._directory.refresh()
@@ -75,8 +98,8 @@ class Service:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         async with contextlib.AsyncExitStack() as stack:
-            stack.enter_context(self._admitted())
-            await self._directory.refresh()
+            self._in_progress += 1
+            stack.callback(self._ended)
             self._keep_flushing()
             verifier, speculation = RemoteVerifier(self._verifiers, self._streams), self._speculation(request)
             text = stack.enter_context(self._metrics.text(request.language, len(request.prompt)))
@@ -88,16 +111,8 @@ class Service:
                 span.round_committed(progress)
                 yield progress
 
-    @contextlib.contextmanager
-    def _admitted(self) -> Iterator[None]:
-        """A place among the texts in progress. Raises ServiceOverloaded."""
-        if self._in_progress >= self._settings.max_requests:
-            raise ServiceOverloaded(f"{self._in_progress} texts are in progress already")
-        self._in_progress += 1
-        try:
-            yield
-        finally:
-            self._in_progress -= 1
+    def _ended(self) -> None:
+        self._in_progress -= 1
 
     def _speculation(self, request: GenerationRequest) -> Speculation:
         return Speculation(
@@ -129,9 +144,18 @@ class Router:
         use_serve_handlers()
         configure_tracing(settings.tracing)
         self._settings = settings
-        self._service = Service(target, languages, settings, leases_of(verifier))
+        model = TargetModel(target)
+        context_length = settings.context_length(model.fingerprint.context_length)
+        directory = Directory(model.fingerprint, context_length, refresh_s=settings.deployments_poll_s)
+        metrics = Metrics(ray_metrics, languages)
+        self._service = Service(model, languages, settings, leases_of(verifier), directory, metrics)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        api = protect(build_api(self._service), self._settings.protection)
         # Serve's proxy sends the request's id back by itself.
-        return RequestIds(AccessLog(api), send=False)
+        api = protect(
+            build_api(self._service),
+            self._settings.protection,
+            max_texts=self._settings.max_requests,
+            send_ids=False,
+        )
+        return AccessLog(api)

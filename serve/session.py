@@ -28,9 +28,9 @@ async def generate(
     """
     log = TokenLog(request)
     until = asyncio.get_running_loop().time() + time_limit_s if time_limit_s is not None else None
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(verifier.close)
-        stack.push_async_callback(speculation.close)
+    with contextlib.ExitStack() as stack:
+        stack.callback(verifier.close)
+        stack.callback(speculation.close)
         while log.finish_reason is None:
             # Not around the yield: there the time is the client's.
             try:

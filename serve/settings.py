@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from common.engine.cache import BLOCK_SIZE
 from common.languages import GENERALIST, language_name
 from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
@@ -27,7 +28,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """Threads of PyTorch in the replica."""
     dtype: str = "float32"
     kv_tokens: int = 16384
-    """Memory budget: tokens whose keys and values are kept at the same time."""
+    """Memory budget: tokens whose keys and values are kept at the same time. No text is longer: the verifier's bounds
+    what is served, and what a drafter cannot hold is not drafted by it."""
     prefill_chunk: int = 512
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""
@@ -36,7 +38,14 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     It bounds one pass, not an answer: a long prompt takes many of them. It must be longer than the first pass of a
     model that compiles itself in it."""
 
+    @property
+    def longest_text(self) -> int:
+        """Tokens of the longest text that the memory holds: it is lent in whole blocks."""
+        return self.kv_tokens // BLOCK_SIZE * BLOCK_SIZE
+
     def __post_init__(self) -> None:
+        if self.kv_tokens < BLOCK_SIZE:
+            raise ValueError(f"kv_tokens must be at least {BLOCK_SIZE}, not {self.kv_tokens}")
         if self.autoscaling is not None and self.autoscaling.target_sessions > self.max_sessions:
             raise ValueError(
                 f"autoscaling.target_sessions must not exceed max_sessions ({self.max_sessions}): "
@@ -71,7 +80,7 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     router_replicas: int = 1
     router_cpus: float = 1.0
     max_requests: int = 256
-    """Requests in progress at one router replica."""
+    """Texts in progress at one router replica; a request that has several written counts for each."""
     request_timeout_s: float = 600.0
     """Longest time for one answer; a replica that is to stop waits as long for the texts it is writing."""
     protection: ProtectionSettings = ProtectionSettings()
@@ -81,6 +90,10 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     tracing: TracingSettings = TracingSettings()
     verifier: ReplicaSettings = ReplicaSettings()
     drafter: ReplicaSettings = ReplicaSettings(num_cpus=0.5)
+
+    def context_length(self, model: int) -> int:
+        """Tokens of the longest text that is served with a target whose own context has `model` tokens."""
+        return min(model, self.verifier.longest_text)
 
     def __post_init__(self) -> None:
         if self.verifier.autoscaling is not None and self.verifier.autoscaling.min_replicas == 0:

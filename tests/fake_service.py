@@ -35,6 +35,8 @@ class FakeService:
         self.answer = answer
         self.requests: list[GenerationRequest] = []
         self.identified: list[str] = []
+        self.wanted: list[str | None] = []
+        """Drafters that were to be looked for."""
         self.language_of: dict[str, str] = {}
         self.generations: list[AsyncIterator[Progress]] = []
         self.is_healthy = True
@@ -54,6 +56,9 @@ class FakeService:
         """Set whenever the last one ends."""
         self.request_ids: list[str | None] = []
         self.closed = asyncio.Event()
+
+    async def refresh(self, wanted: str | None = None) -> None:
+        self.wanted.append(wanted)
 
     def identify(self, text: str) -> str | None:
         self.identified.append(text)

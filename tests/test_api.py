@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 from api_client import PROMPT, QUESTION, client, events, http, post
 from fake_service import FakeService
+
+from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
+from serve.http.choices import Choice
 
 
 @pytest.fixture
@@ -144,6 +149,32 @@ async def test_a_stop_string_ends_the_text_and_the_generation(stream: bool) -> N
     assert (text, reason["finish_reason"], reason["stop_reason"]) == ("one two", "stop", " three")
     assert service.closed.is_set()
     assert service.rounds < len(service.codec.encode(service.answer)) // 2
+
+
+async def test_usage_ends_with_the_token_that_a_stop_string_ends_in() -> None:
+    """The last round brought two tokens more, and one of its accepted ones is among them."""
+    service = FakeService("one two three four five six seven")
+    stop = service.codec.decode(service.codec.encode(service.answer)[4:5])
+    answer = (await post(service, "completions", PROMPT | {"stop": stop})).json()
+    assert service.rounds == 3 and answer["usage"]["completion_tokens"] == 5
+    assert answer["usage"]["completion_tokens_details"]["accepted_prediction_tokens"] == 3
+    assert answer["polydraft"]["mean_acceptance_length"] == round(5 / 3, 4)
+
+
+async def test_an_accepted_token_after_a_stop_string_is_not_counted() -> None:
+    codec = FakeService().codec
+    digits = codec.encode("12345")
+    round_of_two = SpeculationStats(rounds=1, drafted_tokens=4, accepted_tokens=1, output_tokens=2)
+    round_of_three = SpeculationStats(rounds=1, drafted_tokens=4, accepted_tokens=3, output_tokens=3)
+
+    async def generate(request: GenerationRequest) -> AsyncIterator[Progress]:
+        yield Progress(tokens=digits[:2], stats=round_of_two)
+        yield Progress(tokens=digits[2:], stats=round_of_two + round_of_three)
+
+    request = GenerationRequest(prompt=(5,), max_tokens=40, sampling=SamplingParams())
+    choice = Choice(0, request, codec.detokenizer(["4"]))
+    assert "".join([piece.text async for piece in choice.write(generate)]) == "123"
+    assert choice.stats == SpeculationStats(rounds=2, drafted_tokens=8, accepted_tokens=3, output_tokens=4)
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -64,6 +64,15 @@ async def test_choices_go_prompt_by_prompt(service: FakeService) -> None:
         assert [request.sampling.seed for request in service.requests] == [1, 1 + 2**32] * 2
 
 
+async def test_without_a_seed_equal_prompts_get_different_texts_and_each_can_be_asked_for_again(
+    service: FakeService,
+) -> None:
+    answer = (await post(service, "completions", PROMPT | {"prompt": ["a"] * 4, "n": 2})).json()
+    seeds = [request.sampling.seed for request in service.requests]
+    assert len(set(seeds)) == 8
+    assert seeds == [derived_seed(answer["polydraft"]["seed"], k) for k in range(8)]
+
+
 async def test_each_prompt_has_its_language(service: FakeService) -> None:
     service.language_of = {"a": "de", "b": "ja"}
     body = PROMPT | {"prompt": ["a", "b"]}

@@ -12,7 +12,7 @@ import pytest
 from api_client import PROMPT, QUESTION, Connection, client, http, post
 from fake_service import FakeService
 
-from serve.errors import InvalidRequest, ServiceOverloaded, ServiceUnavailable
+from serve.errors import InvalidRequest, RequestTimeout, ServiceOverloaded, ServiceUnavailable
 
 
 @pytest.fixture
@@ -73,6 +73,16 @@ async def test_an_error_before_the_text_is_a_status(service: FakeService, stream
             await session.chat.completions.create(**QUESTION, stream=stream)
         assert unavailable.value.status_code == 503
     assert service.closed.is_set()
+
+
+async def test_the_official_client_does_not_ask_again_for_what_took_too_long(service: FakeService) -> None:
+    for error, times in ((ServiceUnavailable("gone"), 2), (RequestTimeout("not finished within 1 s"), 1)):
+        service.error = error
+        service.requests.clear()
+        async with client(service) as session:
+            with pytest.raises(openai.APIStatusError):
+                await session.with_options(max_retries=1).chat.completions.create(**QUESTION)
+        assert len(service.requests) == times
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -47,6 +47,8 @@ def service() -> FakeService:
         ({"n": 0}, "n", "greater than or equal to 1"),
         ({"n": 129}, "n", "less than or equal to 128"),
         ({"top_k": -2}, "top_k", "greater than or equal to -1"),
+        ({"top_k": 2**31}, "top_k", "less than or equal to"),
+        ({"max_tokens": 2**64}, "max_tokens", "less than or equal to"),
         ({"min_p": 1.1}, "min_p", "less than or equal to 1"),
         ({"presence_penalty": 2.1}, "presence_penalty", "less than or equal to 2"),
         ({"frequency_penalty": -2.1}, "frequency_penalty", "greater than or equal to -2"),

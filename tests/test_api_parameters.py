@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from api_client import PROMPT, QUESTION, Json, post
+from api_client import PROMPT, QUESTION, Json, http, post
 from fake_service import FakeService
 
 
@@ -59,6 +59,22 @@ async def test_speculation_is_a_word_a_drafter_a_length_or_both(
     assert (service.requests[0].drafter, service.requests[0].max_draft_length) == (drafter, length)
 
 
+async def test_a_drafter_that_was_deployed_just_now_is_found(service: FakeService) -> None:
+    service.drafters, service.languages = ("ngram",), ()
+
+    async def refresh(wanted: str | None = None) -> None:
+        service.languages = ("de",)
+        if wanted == "de":
+            service.drafters = ("de", "ngram")
+
+    service.refresh = refresh  # type: ignore[method-assign]
+    async with http(service) as session:
+        assert (await session.get("/v1/models")).json()["data"][0]["languages"] == ["de"]
+    for path, body in (("completions", PROMPT), ("chat/completions", QUESTION)):
+        assert (await post(service, path, body | {"speculation": "fr"})).json()["error"]["param"] == "speculation"
+        assert (await post(service, path, body | {"speculation": "de"})).status_code == 200
+
+
 async def test_the_template_is_told_what_the_client_asks(service: FakeService) -> None:
     service = FakeService(
         template="{{ style }}{% for m in messages %}{{ m.content }}{% endfor %}{{ add_generation_prompt }}"
@@ -85,6 +101,13 @@ async def test_messages_are_rendered_with_the_chat_template(service: FakeService
     rendered = service.codec.decode(service.requests[0].prompt)
     assert rendered == "system: be brief\nuser: one\ntwo\nassistant: yes\n"
     assert service.identified == ["one\ntwo"], "the language is that of the user's last message"
+
+
+async def test_the_template_is_told_who_speaks() -> None:
+    service = FakeService(template="{% for m in messages %}{{ m.name or '?' }}: {{ m.content }}\n{% endfor %}")
+    messages = [{"role": "user", "content": "Hi", "name": "Ada"}, {"role": "user", "content": "Ho"}]
+    await post(service, "chat/completions", QUESTION | {"messages": messages})
+    assert service.codec.decode(service.requests[0].prompt) == "Ada: Hi\n?: Ho\n"
 
 
 async def test_without_a_limit_a_chat_may_fill_the_context(service: FakeService) -> None:

@@ -200,7 +200,7 @@ async def test_promoting_redeploying_and_deleting_a_drafter_under_load_loses_not
         await at_work(openai, "de/v0002")
 
     async def redeploy() -> None:
-        await asyncio.to_thread(deploy_drafter, config(), server.registry, server.cache, "de")
+        await asyncio.to_thread(deploy_drafter, config(), server.target, server.registry, server.cache, "de")
 
     async def delete() -> None:
         await asyncio.to_thread(ray_serve.delete, drafter_app_name("de"))

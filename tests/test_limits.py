@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protected import OPEN, PROMPT, Clock, client, error_of, with_keys
 
-from serve.http.limits import Limits, Quota, TokenBucket, allowed_tokens
+from serve.errors import ServiceOverloaded
+from serve.http.api import build_api
+from serve.http.limits import Limits, Places, Quota, Share, TokenBucket, share_of
 from serve.http.protection import ProtectionSettings, protect
 
 
@@ -81,12 +83,64 @@ async def test_a_request_that_fails_or_is_cancelled_gives_its_place_back() -> No
 
 async def test_a_refused_request_is_not_counted() -> None:
     quota = Quota(Limits(concurrent_requests=1, requests_per_minute=2), Clock())
-    quota.begin()
+    share = Share(quota, Places(None, ""))
+    share.begin()
     for _ in range(5):
-        with pytest.raises(Exception, match="concurrent_requests"):
-            quota.begin()
-    quota.end()
-    quota.begin()
+        with pytest.raises(ServiceOverloaded, match="concurrent_requests"):
+            Share(quota, Places(None, "")).begin()
+    share.end()
+    Share(quota, Places(None, "")).begin()
+
+
+@pytest.mark.parametrize(
+    ("limits", "name"),
+    [(Limits(concurrent_requests=4), "concurrent_requests"), (Limits(requests_per_minute=4), "requests_per_minute")],
+)
+async def test_a_request_counts_for_each_of_its_texts(limits: Limits, name: str) -> None:
+    service = FakeService()
+    service.hold = asyncio.Event()
+    async with client(with_keys(limits), service, key="key 0") as http:
+        three = asyncio.create_task(http.post("/v1/completions", json=PROMPT | {"n": 3}))
+        await service.started.wait()
+        for fields in ({"n": 2}, {"prompt": ["one", "two"]}):
+            refused = await http.post("/v1/completions", json=PROMPT | fields)
+            assert refused.status_code == 429 and name in error_of(refused)["message"]
+        assert len(service.requests) == 3, "and nothing was done for those"
+        service.hold.set()
+        assert (await three).status_code == 200
+        if limits.concurrent_requests:
+            assert (await http.post("/v1/completions", json=PROMPT | {"n": 4})).status_code == 200
+            assert (await http.post("/v1/completions", json=PROMPT | {"n": 4})).status_code == 200
+
+
+async def test_what_could_never_be_had_is_no_reason_to_come_back() -> None:
+    for limits in (Limits(concurrent_requests=2), Limits(requests_per_minute=2)):
+        async with client(with_keys(limits), key="key 0") as http:
+            refused = await http.post("/v1/completions", json=PROMPT | {"n": 128})
+        assert (refused.status_code, error_of(refused)["param"]) == (400, "n")
+
+
+async def test_a_full_server_refuses_before_it_reads_the_prompt() -> None:
+    service = FakeService()
+    service.hold = asyncio.Event()
+    app = protect(build_api(service), OPEN, max_texts=3)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as http:
+        two = asyncio.create_task(http.post("/v1/completions", json=PROMPT | {"n": 2}))
+        await service.started.wait()
+        identified = len(service.identified)
+        refused = await http.post("/v1/completions", json=PROMPT | {"n": 2})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+        assert len(service.identified) == identified
+        assert (await http.get("/v1/models")).status_code == 200
+        service.hold.set()
+        assert (await two).status_code == 200
+        service.hold = None
+        service.error = ZeroDivisionError("a bug")
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                await http.post("/v1/completions", json=PROMPT | {"n": 3})
+        service.error = None
+        assert (await http.post("/v1/completions", json=PROMPT | {"n": 3})).status_code == 200
 
 
 @given(steps=st.lists(st.floats(0, 100), max_size=60), rate=st.integers(1, 600))
@@ -112,7 +166,7 @@ async def test_the_token_limit_of_the_caller_reaches_the_application() -> None:
 
     @app.get("/limit")
     async def limit(request: Request) -> int | None:
-        return allowed_tokens(request)
+        return share_of(request).allowed_tokens
 
     for settings, expected in ((with_keys(Limits(max_tokens=7)), 7), (with_keys(None), None), (OPEN, None)):
         transport = httpx.ASGITransport(protect(app, settings))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tiny_tokenizer
+from fake_service import FakeService
 from fastapi import FastAPI, Request
 from httpx import ASGITransport, AsyncClient
 from ray._common.formatters import JSONFormatter
@@ -16,7 +17,9 @@ from starlette.types import Message
 
 from common.settings import SettingsError, convert
 from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
+from serve.http.api import build_api
 from serve.http.choices import Choice
+from serve.http.protection import SECURITY_HEADERS, ProtectionSettings, protect
 from serve.http.request_id import RequestIds
 from serve.http.text import TextCodec
 from serve.telemetry.logs import AccessLog, LogSettings, serve_logging, use_serve_handlers
@@ -101,6 +104,27 @@ async def test_a_request_is_one_line_that_tells_what_it_took(serve_log: io.Strin
     }
     assert wanted.items() <= line.items()
     assert 0 <= line["duration_s"] < 60
+
+
+async def test_every_prompt_of_a_request_is_counted_once(serve_log: io.StringIO) -> None:
+    service = FakeService()
+    app = AccessLog(protect(build_api(service), ProtectionSettings()))
+    body = {"model": "fake", "prompt": [[5, 6, 7], [5, 6]], "n": 2}
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        assert (await client.post("/v1/completions", json=body)).status_code == 200
+    assert lines(serve_log)[-1]["prompt_tokens"] == 5
+
+
+async def test_a_refused_id_is_logged_and_answered_like_every_other_request(serve_log: io.StringIO) -> None:
+    app = AccessLog(protect(build_api(FakeService()), ProtectionSettings()))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        refused = await client.get("/v1/models", headers={b"x-request-id": b"a\tb"})
+        await client.get("/v1/models", headers={"x-request-id": "mine"})
+    assert refused.status_code == 400
+    assert {name: refused.headers[name] for name in SECURITY_HEADERS} == SECURITY_HEADERS
+    first, second = lines(serve_log)
+    assert (first["status"], first["request_id"]) == (400, refused.headers["x-request-id"])
+    assert (second["status"], second["request_id"]) == (200, "mine")
 
 
 async def test_a_request_without_texts_is_a_line_too(serve_log: io.StringIO) -> None:

@@ -151,7 +151,7 @@ def test_a_language_without_a_drafter_is_decoded_plainly_and_gets_one_without_a_
     assert before["drafter"] in (None, "ngram")
     started = ray_serve.status().applications[MAIN_APP].last_deployed_time_s
     registry = str(workspace / "registry")
-    deploy_drafter(config(("fr",)), registry, workspace / "cache", "fr")
+    deploy_drafter(config(("fr",)), workspace / "target", registry, workspace / "cache", "fr")
     while ask(client, language="fr")[1]["drafter"] != "fr/v0001":  # the router looks every two seconds
         assert ray_serve.status().applications[drafter_app_name("fr")].status == ApplicationStatus.RUNNING
     assert ask(client, language="fr")[0] == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
@@ -20,8 +21,10 @@ from common.engine.runner import ModelRunner
 from common.engine.sessions import Key, Session
 from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
+from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.remote_drafter import RemoteDrafter
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
 from serve.remote_verifier import RemoteVerifier
@@ -49,6 +52,13 @@ async def replica(engine: object, name: str = "r") -> AsyncIterator[Replica]:
     await made.start()
     yield made
     await made.stop()
+
+
+async def freed(*replicas: Replica) -> None:
+    """Returns once no lease is held there."""
+    async with asyncio.timeout(5):
+        while any(each.num_leases for each in replicas):
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -95,7 +105,7 @@ async def test_text_over_the_wire_equals_the_reference() -> None:
         text, at_work = await write(pool, verifiers.lease, drafters.lease)
         assert text == expected()
         assert "de/v1" in at_work and len(at_work) < len(text)
-        assert verifiers.num_leases == drafters.num_leases == 0
+        await freed(verifiers, drafters)
     target.check_integrity()
     assert target.num_sessions == drafter.num_sessions == 0
 
@@ -184,7 +194,65 @@ async def test_a_broken_drafter_costs_rounds_but_never_the_text(engine: type) ->
     ):
         text, _ = await write(pool, verifiers.lease, drafters.lease)
         assert text == expected()
-        assert drafters.num_leases == 0
+        await freed(verifiers, drafters)
+
+
+async def test_a_drafter_whose_lease_fails_of_something_unforeseen_costs_rounds_but_never_the_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken() -> AsyncGenerator[LeaseGrant]:
+        raise ZeroDivisionError("says the test")
+        yield
+
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        text, at_work = await write(pool, verifiers.lease, broken)
+    assert text == expected() and set(at_work) <= {None, NGRAM}
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_drafter_whose_memory_does_not_hold_the_text_is_asked_once() -> None:
+    small = Engine(ModelRunner(tiny.perturbed(tiny.model(), 0.05), kv_tokens=32), Drafting())
+    assert REQUEST.max_length > 32
+    asked = 0
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers, replica(small) as drafters:
+
+        def counted() -> AsyncGenerator[LeaseGrant]:
+            nonlocal asked
+            asked += 1
+            return drafters.lease()  # type: ignore[return-value]
+
+        text, _ = await write(pool, verifiers.lease, counted)
+        assert text == expected() and asked == 1
+        await freed(verifiers, drafters)
+
+
+class _SlowPrefill(Drafting):
+    """Reads the text for longer than any draft may take."""
+
+    read = False
+
+    def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list:
+        if not self.read:
+            time.sleep(0.3)
+        self.read = True
+        return super().advance(sessions, logits)
+
+
+async def test_a_drafter_is_not_asked_before_it_has_read_the_text_and_so_is_not_lost() -> None:
+    log = TokenLog(REQUEST)
+    async with streams() as pool, replica(drafting_engine(_SlowPrefill())) as drafters:
+        drafter = RemoteDrafter("de", drafters.lease, pool, deadline_s=0.1)
+        drafter.start(log)
+        while not drafters.num_leases:
+            await asyncio.sleep(0)
+        assert not drafter.ready(log) and await drafter.draft(log, 3) is None
+        while not drafter.ready(log):
+            await asyncio.sleep(0.01)
+        draft = await drafter.draft(log, 3)
+        assert draft is not None and len(draft.tokens) == 3
+        assert drafter.losses == 0
+        drafter.close()
+        await freed(drafters)
 
 
 async def test_an_engine_that_dies_fails_everyone_waiting_and_says_so() -> None:
@@ -240,7 +308,7 @@ async def test_a_verifier_that_is_lost_is_replaced_and_the_text_is_unchanged() -
             if first.num_leases and len(tokens) > 8:
                 await first.stop()
         assert tuple(tokens) == expected()
-        assert second.num_leases == 0
+        await freed(second)
 
 
 async def test_no_verifier_at_all_is_service_unavailable() -> None:
@@ -260,8 +328,7 @@ async def test_leaving_midway_frees_both_slots() -> None:
         for _ in range(5):
             await anext(rounds)
         await rounds.aclose()  # type: ignore[attr-defined]
-        while verifiers.num_leases or drafters.num_leases:
-            await asyncio.sleep(0)
+        await freed(verifiers, drafters)
     assert target.num_sessions == drafter.num_sessions == 0
 
 
@@ -300,3 +367,22 @@ async def test_another_incarnation_on_the_same_address_is_not_mistaken_for_the_r
         with pytest.raises(ReplicaLost, match="another replica"):
             await pool.channel(grant.address, "somebody else")
         await grants.aclose()
+
+
+async def test_a_connection_on_which_no_greeting_comes_in_time_is_closed() -> None:
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(2**10):
+            pass
+        ended.set_result(None)
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    pool = StreamPool(connect_timeout_s=0.05)
+    with pytest.raises(ReplicaLost, match=str(port)):
+        await pool.channel(f"{host}:{port}", "nobody")
+    await asyncio.wait_for(ended, 5)
+    assert pool._channels == {}
+    server.close()

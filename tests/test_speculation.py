@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 import tiny
-from test_session import Deployed, _Hanging, expected, replica, streams
+from test_session import Deployed, _Hanging, expected, freed, replica, streams
 
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
@@ -62,7 +61,7 @@ async def write(
     speculation = Speculation(request, sources, chosen, pool, load=lambda: 1)
     rounds = [progress async for progress in generate(request, RemoteVerifier(verifier.lease, pool), speculation)]
     assert tuple(token for progress in rounds for token in progress.tokens) == expected(request)
-    assert verifier.num_leases == 0 and not any(drafter.num_leases for drafter in drafters.values())
+    await freed(verifier, *drafters.values())
     return rounds
 
 
@@ -81,7 +80,7 @@ async def test_a_text_moves_to_the_drafter_that_suits_it(language: str | None) -
         rounds = await write(pool, verifier, {"fr": french, "de": german}, asking(language=language))
     at_work = [progress.drafter for progress in rounds]
     assert at_work[-1] == "de/v1"
-    assert (at_work[1] == "fr/v1") == (language == "fr")
+    assert ("fr/v1" in at_work) == (language == "fr")
 
 
 async def test_a_drafter_that_was_asked_for_stays() -> None:
@@ -164,5 +163,4 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_frees_its_slot() ->
         rounds = generate(LONG, RemoteVerifier(verifier.lease, pool), speculation, time_limit_s=0.05)
         with pytest.raises(RequestTimeout, match=r"0\.05 s"):
             await anext(rounds)
-        while verifier.num_leases:
-            await asyncio.sleep(0)
+        await freed(verifier)

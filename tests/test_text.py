@@ -67,6 +67,39 @@ def test_a_character_is_shown_with_its_last_byte(kind: Callable[[], PreTrainedTo
         assert shown == spelled.decode(errors="ignore").lstrip(" ")
 
 
+def test_the_first_space_of_a_text_that_goes_on_from_its_prompt_is_kept() -> None:
+    codec = CODECS["byte fallback"]
+    (word,) = codec.encode("the")[-1:]
+    assert written(codec.detokenizer(), [word]) == ["the", ""], "at the beginning of a text there is no space"
+    assert written(codec.detokenizer(prompt=codec.encode("the")), [word]) == [" the", ""]
+    bos, eos = 0, 1
+    assert written(codec.detokenizer(prompt=(bos, *codec.encode("the"), eos)), [word]) == [" the", ""]
+    assert written(codec.detokenizer(prompt=(bos,)), [word]) == ["the", ""]
+
+
+@codecs
+@given(string=TEXTS, share=st.floats(0, 1))
+def test_a_text_goes_on_from_its_prompt_as_if_both_were_decoded_at_once(
+    codec: TextCodec, string: str, share: float
+) -> None:
+    tokens = codec.encode(string)
+    prompt, output = tokens[: int(share * len(tokens))], tokens[int(share * len(tokens)) :]
+    before = codec.decode(prompt)
+    if "\ufffd" not in string and not before.endswith("\ufffd"):
+        text = codec.detokenizer(prompt=prompt)
+        assert before + "".join(written(text, output)) == codec.decode(tokens)
+        assert text.length == len(codec.decode(tokens)) - len(before)
+
+
+@given(prompt=st.lists(st.integers(0, 262), max_size=20), output=st.lists(st.integers(3, 258), max_size=9))
+def test_a_prompt_that_is_no_text_does_not_spoil_what_follows(prompt: list[int], output: list[int]) -> None:
+    codec = CODECS["byte fallback"]
+    word = list("\u5bb6\u306f".encode())
+    tokens = [3 + byte for byte in word]
+    assert "".join(written(codec.detokenizer(prompt=(*prompt, *codec.encode("the"))), tokens)) == "\u5bb6\u306f"
+    written(codec.detokenizer(prompt=prompt), output)
+
+
 def test_special_tokens_write_nothing() -> None:
     codec = CODECS["byte fallback"]
     tokens = codec.encode(" the the")

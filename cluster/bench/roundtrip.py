@@ -111,8 +111,8 @@ class Prober:
             for way, make_round in (("stream", stream_round), ("handle", handle_round)):
                 measured = [await _milliseconds(make_round) for _ in range(100)]
                 times[way] += measured if turn else []
-        await drafter.release()
-        await verifier.release()
+        drafter.release()
+        verifier.release()
         return times
 
 

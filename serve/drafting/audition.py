@@ -56,16 +56,19 @@ class Patience:
 
 async def audition(log: TokenLog, candidates: Sequence[RemoteDrafter], share: float) -> RemoteDrafter | None:
     """The best of the candidates if it is clearly better than `share`; the others are closed."""
-    chosen = None
-    for drafter in candidates:
-        drafter.start(log)
+    losers = list(candidates)
     try:
+        for drafter in candidates:
+            drafter.start(log)
         scores = await asyncio.gather(*(_share(drafter, log) for drafter in candidates))
         best, highest = max(zip(candidates, scores, strict=True), key=lambda scored: scored[1])
-        chosen = best if highest >= share + MARGIN else None
-        return chosen
+        if highest < share + MARGIN:
+            return None
+        losers.remove(best)
+        return best
     finally:
-        await asyncio.gather(*(drafter.close() for drafter in candidates if drafter is not chosen))
+        for drafter in losers:
+            drafter.close()
 
 
 async def _share(drafter: RemoteDrafter, log: TokenLog) -> float:

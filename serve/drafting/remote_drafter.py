@@ -1,8 +1,9 @@
-"""One drafter's side of one text: a lease taken in the background, a draft when there is one in time."""
+"""One drafter's side of one text: made ready in the background, a draft when there is one in time."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -55,21 +56,24 @@ class RemoteDrafter:
         """Ask for a lease, unless one is held or on its way; the text goes on meanwhile."""
         if not self.asked:
             self._attempts -= 1
-            self._leasing = asyncio.create_task(take_lease(self._source, self._streams, log))
+            self._leasing = asyncio.create_task(self._take(log))
 
-    async def ready(self, log: TokenLog) -> bool:
-        """Whether there is a lease now; one that failed is asked for anew."""
+    def ready(self, log: TokenLog) -> bool:
+        """Whether it can draft now; a lease that could not be had is asked for anew."""
         if self._leasing is not None and self._leasing.done() and self._lease is None:
-            await self._renew(log, self._leasing.exception())
+            error = _error_of(self._leasing)
+            if isinstance(error, SessionRefused):
+                self._attempts = 0  # a text that does not fit one replica fits none
+            self._renew(log, error)
         return self._lease is not None
 
     async def draft(self, log: TokenLog, count: int) -> Draft | None:
-        """At most `count` tokens; None if there is no lease, or no answer in time."""
+        """At most `count` tokens; None if it is not ready, or gives no answer in time."""
         lease = self._lease
         return await self._answer(log, lease.propose(log, count)) if lease is not None else None
 
     async def score(self, log: TokenLog, window: int) -> Scored | None:
-        """How many of the last `window` tokens it would have drawn; waits for the lease.
+        """How many of the last `window` tokens it would have drawn; waits until it is ready.
 
         None if there is no lease to be had, or no answer in time.
         """
@@ -83,34 +87,62 @@ class RemoteDrafter:
         if self._lease is not None and self._lease.behind(log) >= FOLLOW_EVERY:
             self._lease.follow(log)
 
-    async def close(self) -> None:
-        if self._leasing is None:
-            return
-        leasing, self._leasing = self._leasing, None
-        leasing.cancel()
-        await asyncio.wait([leasing])
-        if not leasing.cancelled() and leasing.exception() is None:
-            await leasing.result().release()
+    def close(self) -> None:
+        """Give the lease up, also one that is only on its way, and take no other. Nothing is waited for."""
+        self._attempts = 0
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._leasing is not None:
+            leasing, self._leasing = self._leasing, None
+            leasing.cancel()  # if it is done already, this does nothing
+            leasing.add_done_callback(_give_up)
 
     @property
     def _lease(self) -> Lease | None:
-        leasing = self._leasing
-        if leasing is None or not leasing.done() or leasing.cancelled() or leasing.exception():
-            return None
-        return leasing.result()
+        return _result(self._leasing) if self._leasing is not None else None
+
+    async def _take(self, log: TokenLog) -> Lease:
+        """A lease on a replica that has read the text: until then drafts would come late, and their rounds with them.
+
+        Raises ReplicaLost, ServiceOverloaded or SessionRefused.
+        """
+        with contextlib.ExitStack() as unless_ready:
+            lease = await take_lease(self._source, self._streams, log)
+            unless_ready.callback(lease.release)
+            await lease.propose(log, 1)  # of which nothing is used but that it has come
+            unless_ready.pop_all()
+            return lease
 
     async def _answer(self, log: TokenLog, answer: Awaitable[T]) -> T | None:
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await answer
         except (TimeoutError, ReplicaLost, SessionRefused) as error:
-            await self._renew(log, error)
+            self._renew(log, error)
             return None
 
-    async def _renew(self, log: TokenLog, error: BaseException | None) -> None:
-        if not isinstance(error, TimeoutError | ReplicaLost | SessionRefused | ServiceOverloaded):
-            raise AssertionError("a lease failed of something unforeseen") from error
-        logger.warning("drafter %s lost: %s", self.name, error)
+    def _renew(self, log: TokenLog, error: BaseException | None) -> None:
+        """Whatever the drafter died of, the text goes on without it."""
+        foreseen = isinstance(error, TimeoutError | ReplicaLost | SessionRefused | ServiceOverloaded)
+        level = logging.WARNING if foreseen else logging.ERROR
+        logger.log(level, "drafter %s lost: %s", self.name, error, exc_info=None if foreseen else error)
         self.losses += 1
-        await self.close()
+        self._drop()
         self.start(log)
+
+
+def _result(leasing: asyncio.Task[Lease]) -> Lease | None:
+    if not leasing.done() or leasing.cancelled() or leasing.exception() is not None:
+        return None
+    return leasing.result()
+
+
+def _error_of(leasing: asyncio.Task[Lease]) -> BaseException | None:
+    return asyncio.CancelledError("the call was cancelled") if leasing.cancelled() else leasing.exception()
+
+
+def _give_up(leasing: asyncio.Task[Lease]) -> None:
+    lease = _result(leasing)
+    if lease is not None:
+        lease.release()

@@ -1,7 +1,7 @@
 """Who drafts for one text, and how much, round by round.
 
-    a deployed drafter   of the language that was asked for or identified, once its lease has come
-                         or of the generalist, where there is none of the language
+    a deployed drafter   of the language that was asked for or identified, once it has read the text
+                         or the generalist, where there is none of the language
     n-gram lookup        until then, and where there is neither
     nobody               when drafting does not pay: the draft-length controller says 0
 
@@ -104,9 +104,9 @@ class Speculation:
 
     async def draft(self, log: TokenLog) -> Drafted:
         """The next draft, perhaps empty. Nothing that a drafter does keeps the text from going on."""
-        await self._move()
+        self._move()
         remote = self._remote
-        if remote is not None and await remote.ready(log):
+        if remote is not None and remote.ready(log):
             count = self._count(remote.name, log)
             if count:
                 return await self._ask(remote, log, count)
@@ -138,14 +138,13 @@ class Speculation:
             if share is not None and self._auditioning is None:
                 self._hold_audition(log, share)
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """Give up every lease; nothing is waited for."""
         if self._auditioning is not None:
-            self._auditioning.cancel()
-            await asyncio.wait([self._auditioning])
-            if not self._auditioning.cancelled():
-                await self._move()
+            self._auditioning.cancel()  # if it is done already, this does nothing
+            self._auditioning.add_done_callback(_close_chosen)
         if self._remote is not None:
-            await self._remote.close()
+            self._remote.close()
 
     def _first_choice(self) -> str | None:
         """What was asked for, the language's drafter, or the generalist."""
@@ -189,15 +188,32 @@ class Speculation:
         if candidates:
             self._auditioning = asyncio.create_task(audition(log, candidates, share))
 
-    async def _move(self) -> None:
+    def _move(self) -> None:
         """Change over to the drafter that an audition has found better, if one has."""
         if self._auditioning is None or not self._auditioning.done():
             return
-        chosen, self._auditioning = self._auditioning.result(), None
+        chosen, self._auditioning = _chosen(self._auditioning), None
         if chosen is None:
             return
         if self._remote is not None:
             self._earlier_losses += self._remote.losses
-            await self._remote.close()
+            self._remote.close()
         logger.info("drafter %s goes on", chosen.name)
         self._remote = chosen
+
+
+def _chosen(auditioning: asyncio.Task[RemoteDrafter | None]) -> RemoteDrafter | None:
+    """The text is not to suffer if the audition failed."""
+    if auditioning.cancelled():
+        return None
+    error = auditioning.exception()
+    if error is not None:
+        logger.error("an audition failed", exc_info=error)
+        return None
+    return auditioning.result()
+
+
+def _close_chosen(auditioning: asyncio.Task[RemoteDrafter | None]) -> None:
+    chosen = _chosen(auditioning)
+    if chosen is not None:
+        chosen.close()

@@ -16,7 +16,7 @@ from typing import Any
 
 from common.types import SpeculationStats, Timings
 from serve.http.answer_formats import AnswerFormat
-from serve.http.choices import Choice, Piece, TextToken
+from serve.http.choices import Choice, Piece, TextToken, prompt_tokens
 from serve.http.openai import StreamOptions
 from serve.http.request_id import REQUEST_ID
 
@@ -97,14 +97,12 @@ def _choice(choice: Choice, content: Json, logprobs: Json | None, *, ended: bool
 
 
 def _usage(choices: Sequence[Choice]) -> Json:
-    # A prompt's choices share the tuple of its tokens.
-    prompts = {id(choice.request.prompt): len(choice.request.prompt) for choice in choices}
-    prompt_tokens, output_tokens = sum(prompts.values()), sum(choice.output_tokens for choice in choices)
+    read, written = prompt_tokens(choices), sum(choice.output_tokens for choice in choices)
     stats = sum((choice.stats for choice in choices), SpeculationStats())
     return {
-        "prompt_tokens": prompt_tokens,
-        "completion_tokens": output_tokens,
-        "total_tokens": prompt_tokens + output_tokens,
+        "prompt_tokens": read,
+        "completion_tokens": written,
+        "total_tokens": read + written,
         "completion_tokens_details": {
             "accepted_prediction_tokens": stats.accepted_tokens,
             "rejected_prediction_tokens": stats.drafted_tokens - stats.accepted_tokens,

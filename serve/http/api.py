@@ -21,7 +21,7 @@ from serve.http.choices import Choice, Piece
 from serve.http.error_responses import ERROR_RESPONSES, install_error_handlers
 from serve.http.generation_requests import Body, Preparation
 from serve.http.interleaving import interleaved
-from serve.http.limits import allowed_tokens
+from serve.http.limits import share_of
 from serve.http.openai import ChatCompletionRequest, CompletionRequest, StreamOptions
 from serve.http.service import GenerationService
 from serve.http.streaming import DONE, EventStream, event, while_connected
@@ -52,26 +52,34 @@ class _Endpoints:
         self._chat_format = ChatFormat(service.codec)
 
     async def completions(self, body: CompletionRequest, request: Request) -> Response:
-        self._check_model(body.model)
-        choices = await asyncio.to_thread(self._preparation.completion, body, allowed_tokens(request))
+        allowed = await self._admit(body, request)
+        choices = await asyncio.to_thread(self._preparation.completion, body, allowed)
         return await self._answer(self._completion_format, body, choices, request)
 
     async def chat_completions(self, body: ChatCompletionRequest, request: Request) -> Response:
-        self._check_model(body.model)
-        choices = await asyncio.to_thread(self._preparation.chat, body, allowed_tokens(request))
+        allowed = await self._admit(body, request)
+        choices = await asyncio.to_thread(self._preparation.chat, body, allowed)
         return await self._answer(self._chat_format, body, choices, request)
 
     async def models(self) -> dict[str, Any]:
-        return {"object": "list", "data": [self._card()]}
+        return {"object": "list", "data": [await self._card()]}
 
     async def model(self, model: str) -> dict[str, Any]:
         self._check_model(model)
-        return self._card()
+        return await self._card()
 
     async def health(self) -> dict[str, str]:
         if not await self._service.healthy():
             raise ServiceUnavailable("not ready to answer")
         return {"status": "ok"}
+
+    async def _admit(self, body: Body, request: Request) -> int | None:
+        """Before the prompts are read, which is work. The most output tokens that may be asked for."""
+        self._check_model(body.model)
+        share = share_of(request)
+        share.charge(body.texts)
+        await self._service.refresh(body.speculation.drafter)
+        return share.allowed_tokens
 
     async def _answer(self, form: AnswerFormat, body: Body, choices: list[Choice], request: Request) -> Response:
         request.state.choices = choices  # for the access log
@@ -85,7 +93,8 @@ class _Endpoints:
         if model != self._service.model:
             raise ModelNotFound(f"no model `{model}` here, only `{self._service.model}`", "model")
 
-    def _card(self) -> dict[str, Any]:
+    async def _card(self) -> dict[str, Any]:
+        await self._service.refresh()
         return {
             "id": self._service.model,
             "object": "model",

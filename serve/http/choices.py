@@ -56,12 +56,11 @@ class Choice:
     ) -> None:
         self.index = index
         self.request = request
-        self.output_tokens = 0
-        """Tokens taken, up to and including the one that ended the text."""
         self.finish_reason: str | None = None if request.max_tokens else "length"
         self.stop_reason: str | int | None = None
         """The stop string or the token id that ended the text; None for anything else."""
         self.stats = SpeculationStats()
+        """Of the rounds so far; a text that a stop string ends in the middle of one has no more tokens of it."""
         self.timings = Timings()
         self.drafter: str | None = None
         self._text = text
@@ -70,6 +69,11 @@ class Choice:
         self._echoed = 0
         """Tokens of the prompt that were told."""
         self._begun = False
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens taken, up to and including the one that ended the text."""
+        return self.stats.output_tokens
 
     async def write(self, generate: Generate) -> AsyncGenerator[Piece, None]:
         """The text as it comes, piece by piece; the generation is closed once the text has ended."""
@@ -82,7 +86,7 @@ class Choice:
         yield Piece(choice=self, text=text + self._finish(), tokens=tuple(tokens), last=True)
 
     def _take(self, progress: Progress) -> Piece:
-        self.stats, self.timings = progress.stats, progress.timings
+        self.timings = progress.timings
         self.drafter = progress.drafter or self.drafter
         self.finish_reason = progress.finish_reason
         text, tokens = self._begin()
@@ -115,7 +119,7 @@ class Choice:
                 self.stop_reason = token if token in self._named_stop_tokens else None
             else:
                 text.append(self._text.push(token))
-        self.output_tokens += len(offsets)
+        self.stats = _counting(progress.stats, self.stats, len(offsets))
         logprobs = self._logprobs(progress)[: len(offsets)]
         return "".join(text), [
             TextToken(told.token, told, offset) for told, offset in zip(logprobs, offsets, strict=False)
@@ -132,6 +136,22 @@ class Choice:
         if self._text.stopped:
             self.finish_reason, self.stop_reason = "stop", self._text.stopped_by
         return rest
+
+
+def _counting(stats: SpeculationStats, before: SpeculationStats, taken: int) -> SpeculationStats:
+    """`stats`, of which the tokens of the last round count up to the last one `taken`."""
+    return msgspec.structs.replace(
+        stats,
+        accepted_tokens=min(stats.accepted_tokens, before.accepted_tokens + taken),
+        output_tokens=before.output_tokens + taken,
+    )
+
+
+def prompt_tokens(choices: Sequence[Choice]) -> int:
+    """Of the prompts of one answer's choices, each counted once."""
+    # A prompt's choices share the tuple of its tokens.
+    prompts = {id(choice.request.prompt): len(choice.request.prompt) for choice in choices}
+    return sum(prompts.values())
 
 
 class Piece(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from serve.errors import ContextLengthExceeded, InvalidRequest
 from serve.http.choices import NO_ECHO, Choice, Echo
-from serve.http.openai import MAX_CHOICES, ChatCompletionRequest, CompletionRequest
+from serve.http.openai import ChatCompletionRequest, CompletionRequest
 from serve.http.service import GenerationService
 
 DEFAULT_COMPLETION_TOKENS = 16
@@ -42,16 +42,15 @@ class Preparation:
         """The choices of every prompt, prompt by prompt."""
         if body.max_tokens == 0 and not body.echo:
             raise InvalidRequest("max_tokens: should be greater than or equal to 1 without echo", "max_tokens")
-        count = len(body.prompts) * body.n
-        if count > MAX_CHOICES:
-            raise InvalidRequest(f"prompt: prompts times n must be at most {MAX_CHOICES}, not {count}", "prompt")
-        seed, limits = _seed(body), _Limits("prompt", self._service.context_length, count, allowed)
+        seed, limits = _seed(body), _Limits("prompt", self._service.context_length, body.texts, allowed)
         choices: list[Choice] = []
         for prompt in body.prompts:
             tokens = self._codec.encode(prompt) if isinstance(prompt, str) else self._known("prompt", prompt)
             text = prompt if isinstance(prompt, str) else self._codec.decode(prompt)
             limit = limits.max_tokens(len(tokens), body.max_tokens, DEFAULT_COMPLETION_TOKENS)
-            requests = self._requests(body, tokens, text, limit, seed)
+            # Equal prompts would get equal texts, which is wanted only of a seed that was asked for.
+            first = derived_seed(seed, len(choices)) if body.seed is None else seed
+            requests = self._requests(body, tokens, text, limit, first)
             choices += self._choices(body, requests, len(choices), self._echo(body, tokens, text))
         return choices
 
@@ -66,7 +65,7 @@ class Preparation:
             )
         except ValueError as error:
             raise InvalidRequest(str(error), "messages") from None
-        limits = _Limits("messages", self._service.context_length, body.n, allowed)
+        limits = _Limits("messages", self._service.context_length, body.texts, allowed)
         limit = limits.max_tokens(len(tokens), body.limit, self._service.context_length)
         return self._choices(body, self._requests(body, tokens, body.question, limit, _seed(body)))
 
@@ -107,7 +106,7 @@ class Preparation:
             Choice(
                 first + k,
                 request,
-                self._codec.detokenizer(body.stop),
+                self._codec.detokenizer(body.stop, request.prompt),
                 named_stop_tokens=frozenset(body.stop_token_ids) - eos,
                 echo=echo,
             )

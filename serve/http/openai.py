@@ -26,6 +26,9 @@ from serve.http.openai_fields import (
 )
 from serve.http.text import RESERVED_VARIABLES
 
+MAX_INT = 2**31 - 1
+"""Of numbers that mean something to the model: more is a mistake, and could not be sent to it."""
+
 MAX_CHOICES = 128
 """Most texts written for one request."""
 
@@ -50,10 +53,10 @@ class GenerationFields(Strict):
     model: str
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
     """Choices for each prompt; see `generation_requests.derived_seed`."""
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: Annotated[int, Field(ge=-1)] = 0
+    top_k: Annotated[int, Field(ge=-1, le=MAX_INT)] = 0
     """0 and -1 keep all tokens."""
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] = 0.0
@@ -92,15 +95,25 @@ class GenerationFields(Strict):
         return False
 
 
+Prompt = (
+    Text
+    | Annotated[list[TokenId], Field(min_length=1)]
+    | Annotated[list[Text], Field(min_length=1)]
+    | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+)
+
+
+def _prompts(prompt: Prompt) -> list[str | list[int]]:
+    if isinstance(prompt, str):
+        return [prompt]
+    tokens = [token for token in prompt if isinstance(token, int)]
+    return [tokens] if tokens else [each for each in prompt if not isinstance(each, int)]
+
+
 class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
 
-    prompt: (
-        Text
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Text], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
-    )
+    prompt: Prompt
     """Text or token ids, or several of either."""
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     """0 only with echo."""
@@ -110,6 +123,14 @@ class CompletionRequest(GenerationFields):
     best_of: int | None = None
     suffix: Annotated[str, only("")] = ""
     add_special_tokens: Annotated[bool, only(True)] = True
+
+    @field_validator("prompt")
+    @classmethod
+    def _not_too_many(cls, prompt: Prompt, info: ValidationInfo) -> Prompt:
+        count = len(_prompts(prompt)) * info.data.get("n", 1)
+        if count > MAX_CHOICES:
+            raise ValueError(f"prompts times n must be at most {MAX_CHOICES}, not {count}")
+        return prompt
 
     @field_validator("best_of")
     @classmethod
@@ -121,10 +142,12 @@ class CompletionRequest(GenerationFields):
     @property
     def prompts(self) -> list[str | list[int]]:
         """Always several."""
-        if isinstance(self.prompt, str):
-            return [self.prompt]
-        tokens = [token for token in self.prompt if isinstance(token, int)]
-        return [tokens] if tokens else [prompt for prompt in self.prompt if not isinstance(prompt, int)]
+        return _prompts(self.prompt)
+
+    @property
+    def texts(self) -> int:
+        """How many are written."""
+        return len(self.prompts) * self.n
 
     @property
     def alternatives(self) -> int | None:
@@ -145,6 +168,7 @@ class Message(Strict):
     role: Literal["system", "developer", "user", "assistant"]
     content: Text | list[TextPart]
     name: str | None = None
+    """Of who speaks, for chat templates that tell it."""
 
     @property
     def text(self) -> str:
@@ -155,14 +179,15 @@ class Message(Strict):
     @property
     def for_template(self) -> dict[str, str]:
         """Chat templates know the developer's role by its older name."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+        message = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
+        return message if self.name is None else message | {"name": self.name}
 
 
 class ChatCompletionRequest(GenerationFields):
     """`POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
     logprobs: bool = False
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] = 0
     add_generation_prompt: bool = True
@@ -213,6 +238,11 @@ class ChatCompletionRequest(GenerationFields):
         for name in variables.keys() & RESERVED_VARIABLES:
             raise ValueError(f"`{name}` is not a variable that may be set")
         return variables
+
+    @property
+    def texts(self) -> int:
+        """How many are written."""
+        return self.n
 
     @property
     def limit(self) -> int | None:

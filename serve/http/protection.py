@@ -1,7 +1,7 @@
 """What stands between the network and the HTTP surface.
 
-    SecurityHeaders ──▶ KeyGate ──▶ BodyLimit ──▶ application
-      on every answer    401, 429    413
+    SecurityHeaders ──▶ RequestIds ──▶ KeyGate ──▶ BodyLimit ──▶ application
+      on every answer    400            401, 429    413
 
 Plain ASGI: nothing here reads a body or holds a stream back.
 """
@@ -20,7 +20,8 @@ from common.settings import Settings, SettingsError
 from serve.errors import INVALID, ServiceError
 from serve.http.error_responses import error_body
 from serve.http.keys import ApiKey, check_distinct, find_key, read_keys
-from serve.http.limits import Clock, Limits, Quota
+from serve.http.limits import Clock, Limits, Places, Quota, Share
+from serve.http.request_id import RequestIds
 
 OPEN_PATHS = frozenset({"/healthz"})
 """Answered without a key: load balancers ask."""
@@ -74,13 +75,26 @@ class Unauthorized(ServiceError):
         return {"WWW-Authenticate": "Bearer"}
 
 
-def protect(app: ASGIApp, settings: ProtectionSettings, clock: Clock = time.monotonic) -> ASGIApp:
+def protect(
+    app: ASGIApp,
+    settings: ProtectionSettings,
+    clock: Clock = time.monotonic,
+    *,
+    max_texts: int | None = None,
+    send_ids: bool = True,
+) -> ASGIApp:
     """`app` behind keys, limits and security headers; it must answer HTTPException itself, as FastAPI does.
+
+    Args:
+        max_texts: in progress at the same time, of all callers together.
+        send_ids: see `RequestIds`.
 
     Raises SettingsError if the keys cannot be read.
     """
     limited = BodyLimit(app, settings.max_body_bytes)
-    return SecurityHeaders(KeyGate(limited, settings.all_keys(), settings.limits, clock))
+    places = Places(max_texts, "texts at this server")
+    gate = KeyGate(limited, settings.all_keys(), settings.limits, places, clock)
+    return SecurityHeaders(RequestIds(gate, send=send_ids))
 
 
 class SecurityHeaders:
@@ -104,11 +118,13 @@ class KeyGate:
     Args:
         keys: without any, everyone is let in, within `limits`.
         limits: of each key without its own.
+        places: for the texts of all.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...], limits: Limits, clock: Clock) -> None:
+    def __init__(self, app: ASGIApp, keys: tuple[ApiKey, ...], limits: Limits, places: Places, clock: Clock) -> None:
         self._app = app
         self._keys = keys
+        self._places = places
         self._everyone = Quota(limits, clock)
         self._quotas = {key.name: Quota(key.limits or limits, clock) for key in keys}
 
@@ -116,16 +132,16 @@ class KeyGate:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             return await self._app(scope, receive, send)
         try:
-            quota = self._quota(Headers(scope=scope))
-            quota.begin()
+            share = Share(self._quota(Headers(scope=scope)), self._places)
+            share.begin()
         except ServiceError as error:
             response = JSONResponse(error_body(error), error.status, headers=error.headers)
             return await response(scope, receive, send)
         try:
-            scope.setdefault("state", {})["allowed_tokens"] = quota.limits.max_tokens
+            scope.setdefault("state", {})["share"] = share
             await self._app(scope, receive, send)
         finally:
-            quota.end()
+            share.end()
 
     def _quota(self, headers: Headers) -> Quota:
         """Raises Unauthorized."""

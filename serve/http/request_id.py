@@ -22,7 +22,7 @@ _USABLE = re.compile(r"[\x20-\x7e]{1,128}")
 
 
 class RequestIds:
-    """Gives every request its id. Goes around everything else, so that every answer and every log line has it.
+    """Gives every request its id. Goes around whatever answers, so that every answer has it and every log line.
 
     An id that cannot be written to logs and headers as it is (1 to 128 printable ASCII characters) is refused.
 

@@ -17,7 +17,8 @@ class GenerationService(Protocol):
         """The name clients ask for."""
 
     @property
-    def context_length(self) -> int: ...
+    def context_length(self) -> int:
+        """Tokens of the longest text, prompt and output together."""
 
     @property
     def codec(self) -> TextCodec: ...
@@ -33,6 +34,9 @@ class GenerationService(Protocol):
     @property
     def drafters(self) -> Collection[str]:
         """Names of drafters that a request may ask for."""
+
+    async def refresh(self, wanted: str | None = None) -> None:
+        """Bring `languages` and `drafters` up to date; a drafter that is `wanted` and not among them is looked for."""
 
     def identify(self, text: str) -> str | None:
         """The language of a text."""

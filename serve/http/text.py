@@ -18,6 +18,9 @@ MAX_PENDING = 32
 """Tokens that may wait for a character to become complete. A character has at most four bytes, so that a model that
 writes this many without completing one writes no text, and it is shown as it is."""
 
+CONTEXT = 8
+"""Tokens of the prompt that the first token of a text is decoded with: one character at least."""
+
 RESERVED_VARIABLES = frozenset(
     {"messages", "conversations", *inspect.signature(PreTrainedTokenizerFast.apply_chat_template).parameters}
 )
@@ -96,27 +99,36 @@ class TextCodec:
             text.push(token)
         return offsets
 
-    def detokenizer(self, stop: Sequence[str] = ()) -> IncrementalText:
-        """For one text, which ends before the first of the strings in `stop`."""
-        return IncrementalText(self, self._special, stop)
+    def detokenizer(self, stop: Sequence[str] = (), prompt: Sequence[int] = ()) -> IncrementalText:
+        """For one text, which follows `prompt` and ends before the first of the strings in `stop`."""
+        return IncrementalText(self, self._special, stop, self._context(prompt))
+
+    def _context(self, prompt: Sequence[int]) -> list[int]:
+        """The last tokens of `prompt` that write text, from the beginning of a character on."""
+        tokens = [token for token in prompt[-CONTEXT:] if token not in self._special]
+        while tokens and REPLACEMENT in self.decode(tokens):
+            del tokens[0]
+        return tokens
 
 
 class IncrementalText:
     """Turns tokens into text as they come. What was given out never changes.
 
     A character whose bytes are not all there, and text that may be the beginning of a stop string, are held back.
-    Tokens are decoded together with those of the piece of text before, since decoders write a token differently at
-    the beginning of a text; a token costs the same however long the text is.
+    Tokens are decoded together with those of the piece of text before, at first `context`, since decoders write a token
+    differently at the beginning of a text; a token costs the same however long the text is.
 
     Example, stop string "END": the tokens "go ", "E", "N", "ough" give out "go ", "", "", "ENough".
     """
 
-    def __init__(self, codec: TextCodec, special: frozenset[int], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, codec: TextCodec, special: frozenset[int], stop: Sequence[str] = (), context: Sequence[int] = ()
+    ) -> None:
         self._codec = codec
         self._special = special
         self._stop = tuple(stop)
-        self._window: list[int] = []  # tokens of the last piece of text, then those that are not shown yet
-        self._shown = 0  # tokens of the window whose text was given out
+        self._window = list(context)  # tokens of the last piece of text, then those that are not shown yet
+        self._shown = len(context)  # tokens of the window whose text was given out, or is the prompt's
         self._held = ""  # decoded, but perhaps the beginning of a stop string
         self.stopped_by: str | None = None
         """The stop string that was found; later tokens are ignored."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import ssl
+from contextlib import ExitStack
 
 from common.messages import (
     Answer,
@@ -124,18 +125,20 @@ class StreamPool:
 
     async def _connect(self, address: str, incarnation: str) -> Connection:
         host, _, port = address.rpartition(":")
-        async with asyncio.timeout(self._connect_timeout_s):
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(Hello(), self._on_message, self._on_lost, silence_s=self._silence_s),
-                host,
-                int(port),
-                ssl=self._tls,
-            )
-            self._channels[connection] = {}  # before any wait: `_on_lost` must find it
-            peer = await connection.peer
-        if peer.incarnation != incarnation:
-            connection.close()
-            raise ReplicaLost(f"{address} is now another replica")
+        with ExitStack() as unless_greeted:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: Connection(Hello(), self._on_message, self._on_lost, silence_s=self._silence_s),
+                    host,
+                    int(port),
+                    ssl=self._tls,
+                )
+                self._channels[connection] = {}  # before any wait: `_on_lost` must find it
+                unless_greeted.callback(connection.close)
+                peer = await connection.peer
+            if peer.incarnation != incarnation:
+                raise ReplicaLost(f"{address} is now another replica")
+            unless_greeted.pop_all()
         return connection
 
     def _on_message(self, connection: Connection, message: Message) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common.settings import Settings
 from common.types import SpeculationStats
-from serve.http.choices import Choice
+from serve.http.choices import Choice, prompt_tokens
 from serve.http.request_id import REQUEST_ID
 
 CLIENT_LEFT = 499
@@ -111,13 +111,13 @@ def _log(scope: Scope, choices: Sequence[Choice], status: int, duration_s: float
 
 
 def _about(choices: Sequence[Choice]) -> dict[str, str | int | float | None]:
-    """Sums over the choices, the prompt counted once."""
+    """Sums over the choices, each prompt counted once."""
     stats = sum((choice.stats for choice in choices), SpeculationStats())
     return {
         "language": choices[0].request.language,
         "drafter": next((choice.drafter for choice in choices if choice.drafter is not None), None),
         "finish_reason": ",".join(sorted({choice.finish_reason or "none" for choice in choices})),
-        "prompt_tokens": len(choices[0].request.prompt),
+        "prompt_tokens": prompt_tokens(choices),
         "completion_tokens": sum(choice.output_tokens for choice in choices),
         "rounds": stats.rounds,
         "mean_acceptance_length": round(stats.mean_acceptance_length, 3),

@@ -70,7 +70,7 @@ class Metrics:
 
     Args:
         backend: the module `ray.serve.metrics`.
-        languages: those that become labels; any other is told as `other`.
+        languages: those that become labels, later ones too; any other is told as `other`.
         clock: seconds, never going back.
     """
 
@@ -79,12 +79,12 @@ class Metrics:
     ) -> None:
         self.instruments = Instruments(backend, ROUTER_METRICS)
         self.clock = clock
-        self._languages = frozenset(languages)
+        self.languages = languages
         self._rounds: defaultdict[tuple[str, str], _Rounds] = defaultdict(_Rounds)
 
     def text(self, language: str | None, prompt_tokens: int) -> TextMetrics:
         """One text: entered when it begins, left when it ends, however it ends."""
-        label = OTHER if language is None or language not in self._languages else language
+        label = OTHER if language is None or language not in self.languages else language
         return TextMetrics(self, label, prompt_tokens)
 
     def round_committed(self, language: str, progress: Progress, before: Progress) -> None:

@@ -70,7 +70,7 @@ class TextSpan:
     """The span of one text: entered when it begins, left when it ends, however it ends.
 
     The phases' lengths are the measured ones. Where in its round a phase is drawn is a convention: draft, wire, verify,
-    ending when the round was committed; a draft made ahead of its round reaches back into the one before.
+    ending when the round was committed.
 
     Args:
         clock: nanoseconds since the epoch.
