@@ -71,6 +71,6 @@ def _counts(rows: PackedRows) -> str:
     report = rows.report
     return (
         f"{report.documents:,} documents, {report.tokens:,} tokens, {report.loss_tokens:,} with a loss "
-        f"({report.loss_tokens / report.tokens:.1%}), {report.truncated:,} cut, {report.without_loss:,} without loss "
+        f"({report.loss_tokens / report.tokens:.1%}), {report.split:,} split, {report.without_loss:,} without loss "
         f"dropped, padding {report.padding_share:.1%}"
     )

@@ -108,11 +108,14 @@ def _show_plan(run: Run, plan: Plan, pipeline: Pipeline, again: list[str]) -> No
             disk, seconds = disk + estimate.disk_bytes, seconds + (estimate.seconds or 0.0)
         tokens = "" if estimate.tokens is None else f"{estimate.tokens:,}"
         table.add_row(name, state, tokens, _bytes(estimate.disk_bytes), _time(estimate.seconds))
-    table.caption = (
+    console = Console()
+    console.print(table)
+    # Not the table's caption, which would be as narrow as the table.
+    console.print(
         f"To do, without the text itself: {decimal(disk)} ({decimal(_free(run))} are free) and {_time(seconds)} one "
-        "after another. Tokens of decoding are an upper bound, times a rough guess by the speed of this machine."
+        "after another. Tokens of decoding are an upper bound, times a rough guess by the speed of this machine.",
+        highlight=False,
     )
-    Console().print(table)
 
 
 def _bytes(size: int) -> str:

@@ -65,6 +65,7 @@ def test_a_dry_run_shows_the_stages_and_does_nothing(polydraft: Callable[..., En
     lines = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
     assert "to do" in lines["de/distill"] and "again" in lines["de/finetune"]
     assert "fr/corpus" in lines and "fr/finetune" not in lines
+    assert any(line.startswith("To do, ") and len(line) > 150 for line in shown.splitlines()), "as wide as the terminal"
     assert not list(tmp_path.iterdir())
 
 

@@ -14,16 +14,19 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from train.packing import IGNORED, Document, PackedRows, pack, pack_to
 
 ROW = 12
-documents = st.lists(
-    st.builds(
-        Document, tokens=st.lists(st.integers(0, 60), min_size=1, max_size=2 * ROW), loss_from=st.integers(0, ROW)
-    ),
-    max_size=40,
-)
+
+
+def lists_of(longest: int) -> st.SearchStrategy[list[Document]]:
+    """Documents of at most so many tokens, the loss anywhere, in some of them on no token."""
+    tokens = st.lists(st.integers(0, 60), min_size=1, max_size=longest)
+    return st.lists(st.builds(Document, tokens=tokens, loss_from=st.integers(0, longest)), max_size=40)
 
 
 def usable(document: Document) -> bool:
-    return max(1, document.loss_from) < min(len(document.tokens), ROW)
+    return max(1, document.loss_from) < len(document.tokens)
+
+
+short, documents = lists_of(ROW), lists_of(5 * ROW)
 
 
 def unpack(packed: PackedRows) -> list[list[tuple[list[int], list[int]]]]:
@@ -41,12 +44,12 @@ def is_padding(piece: tuple[list[int], list[int]]) -> bool:
     return set(piece[1]) == {IGNORED}
 
 
-@given(documents.filter(lambda found: any(map(usable, found))), st.integers(0, 3))
-def test_every_document_is_packed_once_with_its_labels(found: list[Document], seed: int) -> None:
+@given(short.filter(lambda found: any(map(usable, found))), st.integers(0, 3))
+def test_every_document_that_fits_is_packed_once_with_its_labels(found: list[Document], seed: int) -> None:
     packed = pack(found, ROW, seed)
     expected = []
     for document in filter(usable, found):
-        tokens, first = document.tokens[:ROW], max(1, document.loss_from)
+        tokens, first = document.tokens, max(1, document.loss_from)
         expected.append((tokens, [IGNORED] * first + tokens[first:]))
     pieces = [piece for row in unpack(packed) for piece in row]
     padding = [tokens for tokens, labels in pieces if is_padding((tokens, labels))]
@@ -54,10 +57,45 @@ def test_every_document_is_packed_once_with_its_labels(found: list[Document], se
     assert all(set(tokens) == {0} for tokens in padding)
     report = packed.report
     assert report.documents + report.without_loss == len(found)
-    assert report.truncated == sum(usable(document) and len(document.tokens) > ROW for document in found)
+    assert report.split == 0
     assert report.loss_tokens == packed.loss_tokens.sum() == (packed.labels != IGNORED).sum()
     assert (packed.loss_tokens > 0).all()
     assert report.padding_share == pytest.approx(sum(map(len, padding)) / packed.input_ids.size)
+
+
+@given(documents.filter(lambda found: any(map(usable, found))), st.integers(0, 3))
+def test_every_token_with_a_loss_is_a_label_once_and_follows_the_token_before_it(
+    found: list[Document], seed: int
+) -> None:
+    # Every token says where it stands.
+    placed = [
+        Document(list(range(1000 * number, 1000 * number + len(d.tokens))), d.loss_from)
+        for number, d in enumerate(found, start=1)
+    ]
+    packed = pack(placed, ROW, seed)
+    segments = [piece for row in unpack(packed) for piece in row if not is_padding(piece)]
+    for tokens, labels in segments:
+        assert tokens == list(range(tokens[0], tokens[0] + len(tokens)))
+        assert labels[0] == IGNORED and all(
+            label in (IGNORED, token) for token, label in zip(tokens, labels, strict=True)
+        )
+    learned = sorted(label for _, labels in segments for label in labels if label != IGNORED)
+    assert learned == [token for d in placed for token in d.tokens[max(1, d.loss_from) :]]
+    report = packed.report
+    assert report.documents == sum(map(usable, found)) == len(found) - report.without_loss
+    assert report.split == sum(usable(document) and len(document.tokens) > ROW for document in found)
+    assert report.tokens == sum(len(tokens) for tokens, _ in segments)
+
+
+def test_segments_overlap_by_the_token_that_the_next_one_is_predicted_from() -> None:
+    text = pack([Document([1, 2, 3, 4, 5, 6, 7])], 4, seed=0)
+    assert sorted(text.input_ids.tolist()) == [[1, 2, 3, 4], [4, 5, 6, 7]]
+    assert sorted(text.labels.tolist()) == [[IGNORED, 2, 3, 4], [IGNORED, 5, 6, 7]]
+    assert text.position_ids.tolist() == [[0, 1, 2, 3]] * 2
+    answer = pack([Document([1, 2, 3, 4, 5, 6, 7, 8, 9], loss_from=5)], 4, seed=0, answers_only=True)
+    assert sorted(answer.input_ids.tolist()) == [[4, 5, 6, 7], [7, 8, 9, 0]], "nothing to learn in the first four"
+    assert sorted(answer.labels.tolist()) == [[IGNORED, IGNORED, 6, 7], [IGNORED, 8, 9, IGNORED]]
+    assert (answer.report.documents, answer.report.split, answer.report.unmasked) == (1, 1, 0)
 
 
 @given(documents.filter(lambda found: any(map(usable, found))))
@@ -86,7 +124,7 @@ def test_packing_portion_by_portion_loses_nothing(found: list[Document], portion
         packed = PackedRows.load(Path(folder) / "rows")
         whole = pack(found, ROW, seed=0)
         assert packed.report == report
-        for name in ("documents", "without_loss", "unmasked", "truncated", "tokens", "loss_tokens"):
+        for name in ("documents", "without_loss", "unmasked", "split", "tokens", "loss_tokens"):
             assert getattr(report, name) == getattr(whole.report, name)
         assert report.rows == len(packed.input_ids) and report.padding_share == pytest.approx(
             1 - report.tokens / packed.input_ids.size

@@ -100,9 +100,6 @@ class FakeExecutor:
             raise StepFailure("not UTF-8")
         step.stage.finish()
 
-    def close(self) -> None:
-        pass
-
 
 @pytest.mark.parametrize("failing", ["fr/corpus-text", "fr/corpus"])
 def test_text_that_cannot_be_had_takes_with_it_what_is_made_from_it(

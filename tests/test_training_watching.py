@@ -199,7 +199,7 @@ def test_while_a_checkpoint_waits_for_its_judgement_others_are_only_saved(
 ) -> None:
     """Three steps long, here: that of step 10 is known before 50 comes."""
     waiting, reported = {20: True, 30: True, 40: True}, dict[int, bool]()
-    monkeypatch.setattr(loop, "StopRequest", lambda _: SimpleNamespace(signalled=bool, preempted=bool))
+    monkeypatch.setattr(loop, "StopRequest", lambda *_: SimpleNamespace(order=lambda ask_ray: loop.Order.GO_ON))
     monkeypatch.setattr(loop.distributed, "get_world_size", lambda: 1)
     steps = SimpleNamespace(take=lambda done: taken.append(done + 1), figures=lambda _: FIGURES)
     taken: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import msgspec
@@ -13,7 +14,8 @@ from train.job import LoopSettings
 from train.plan import Plan
 from train.progress import read_progress
 from train.recipe import ModelShape, Recipe
-from train.step import Step
+from train.step import Step, Training
+from train.validation import TEMPERATURES
 
 UTILISATION = 0.25
 """Share of the speed of a large matrix product that training a small model reaches."""
@@ -61,38 +63,54 @@ class Estimator:
                 settings = self._recipe.distill
                 tokens = settings.prompts * len(settings.temperatures) * settings.max_tokens
                 disk = estimate_bytes(settings, settings.prompts, settings.max_tokens)
-                return Estimate(tokens=tokens, disk_bytes=disk, seconds=self._decoding(tokens, settings.on_actors))
+                return Estimate(
+                    tokens=tokens, disk_bytes=disk, seconds=None if settings.on_actors else self._decoding(tokens)
+                )
             case "evaluate":
                 evaluate = self._recipe.evaluate
                 texts = (evaluate.prompts + 2 * evaluate.speed_prompts) * len(evaluate.temperatures)
                 tokens = texts * evaluate.max_tokens
-                return Estimate(tokens=tokens, seconds=self._decoding(tokens, evaluate.gpus > 0))
+                return Estimate(tokens=tokens, seconds=None if evaluate.gpus else self._decoding(tokens))
             case "publish":
                 return Estimate(disk_bytes=4 * self._drafter)
             case _:
-                return self._training(step)
+                return Estimate() if step.training is None else self._training(step, step.training)
 
     @property
     def _drafter(self) -> int:
         return parameters(self._recipe.drafter, self._vocab_size)
 
-    def _training(self, step: Step) -> Estimate:
-        if step.training is None:
-            return Estimate()
-        loop, workers = step.training.loop, step.training.workers
+    def _training(self, step: Step, training: Training) -> Estimate:
+        loop = training.loop
         size = self._target if step.owner == "target" else self._drafter
         tokens = loop.steps * loop.rows_per_step * loop.row_length
         disk = 2 * 4 * size + _checkpoint_bytes(loop) * size
         log = read_progress(step.stage.folder / "model")
-        if log is not None:
-            return Estimate(tokens=tokens, disk_bytes=disk, seconds=tokens / log.tokens_per_second)
-        if workers.use_gpu:
-            return Estimate(tokens=tokens, disk_bytes=disk)
-        speed = self._operations_per_s * UTILISATION * workers.workers * workers.cpus_per_worker
-        return Estimate(tokens=tokens, disk_bytes=disk, seconds=6 * size * tokens / speed)
+        speed = self._training_speed(training, size) if log is None else log.tokens_per_second
+        seconds = None if speed is None else tokens / speed + self._judging(training)
+        return Estimate(tokens=tokens, disk_bytes=disk, seconds=seconds)
 
-    def _decoding(self, tokens: int, elsewhere: bool) -> float | None:
-        return None if elsewhere else 2 * self._target * tokens / (self._operations_per_s * DECODING_UTILISATION)
+    def _training_speed(self, training: Training, size: int) -> float | None:
+        """Tokens a second of a model of `size` parameters; None on GPUs."""
+        workers = training.workers
+        if workers.use_gpu:
+            return None
+        # Forward and backward; of a teacher that runs along, forward alone.
+        teacher = 2 * self._target if training.loop.objective.teacher == "online" else 0
+        speed = self._operations_per_s * UTILISATION * workers.workers * workers.cpus_per_worker
+        return speed / (6 * size + teacher)
+
+    def _judging(self, training: Training) -> float:
+        """Seconds for all checkpoints, at most; none where a GPU does it, beside the training."""
+        loop, evaluate = training.loop, training.evaluate
+        if not loop.validate_every or training.workers.validation_gpus:
+            return 0.0
+        checkpoints = math.ceil(loop.steps / loop.validate_every)
+        return self._decoding(checkpoints * evaluate.validation_prompts * len(TEMPERATURES) * evaluate.max_tokens)
+
+    def _decoding(self, tokens: int) -> float:
+        """Seconds."""
+        return 2 * self._target * tokens / (self._operations_per_s * DECODING_UTILISATION)
 
 
 def _checkpoint_bytes(loop: LoopSettings) -> int:

@@ -18,10 +18,14 @@ from train.progress import Progress
 from train.run import Resources
 from train.stages import Stage
 from train.step import Step, Training
+from train.stop_file import StopFile
 from train.tasks import VALIDATION, Steps
 from train.trainer import TrainingFailure, fit_all
 
 T = TypeVar("T")
+
+STOP_WITHIN_S = 60.0
+"""Longest wait for the checkpoint of a training that is broken off: a step, the writing, and Ray Train's end."""
 
 
 class StepFailure(RuntimeError):
@@ -33,10 +37,12 @@ class Executor:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._ended = threading.Event()
 
     async def carry_out(self, step: Step) -> None:
-        """Raises StepFailure. Cancelled, it cancels the work."""
+        """Raises StepFailure. Cancelled, it cancels the work; what is being trained is saved first.
+
+        That takes at most STOP_WITHIN_S; cancelled again, it waits no longer.
+        """
         note = step.stage.begin()
         if note is not None:
             self._display.say(note)
@@ -51,11 +57,10 @@ class Executor:
         except StepFailure as failure:
             self._display.end(step.owner, step.label, f"failed: {failure}")
             raise
+        except asyncio.CancelledError:
+            self._display.end(step.owner, step.label, "stopped")
+            raise
         self._display.end(step.owner, step.label)
-
-    def close(self) -> None:
-        """Give up what is being trained."""
-        self._ended.set()
 
     async def _work(self, step: Step) -> None:
         task = ray.remote(num_cpus=1, num_gpus=step.gpus, num_returns="streaming", max_retries=0)(_steps)
@@ -76,20 +81,35 @@ class Executor:
         checkpoints = step.stage.folder / "ray"
         resources = Resources(storage=str(checkpoints), **msgspec.structs.asdict(training.workers))
         job = training_job(step, training)
+        given_up = threading.Event()
 
         def on_progress(_: str, progress: Progress) -> None:
-            if self._ended.is_set():
-                raise SystemExit  # ends this thread silently, once the tasks are cancelled
             self._display.train(step.owner, step.label, progress)
 
-        outcome = (await _in_thread(lambda: fit_all({step.owner: job}, resources, on_progress)))[step.owner]
+        trained = _in_thread(lambda: fit_all({step.owner: job}, resources, on_progress, given_up))
+        try:
+            outcome = (await asyncio.shield(trained))[step.owner]
+        except asyncio.CancelledError:
+            await _break_off(job, trained, given_up)
+            raise
         if isinstance(outcome, TrainingFailure):
             raise StepFailure(outcome.message)
         step.stage.finish(training=msgspec.to_builtins(outcome))
         shutil.rmtree(checkpoints, ignore_errors=True)
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
+async def _break_off(job: TrainingJob, trained: asyncio.Future[Any], given_up: threading.Event) -> None:
+    """Have a training save its state, if it has one; then, or once this is cancelled, give it up."""
+    try:
+        if StopFile(job.output).ask():
+            await asyncio.wait({trained}, timeout=STOP_WITHIN_S)
+    finally:
+        given_up.set()
+        # Its thread asks Ray every second; after this process has left the cluster, that would start another one.
+        await asyncio.wait({trained})
+
+
+def _in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Unlike asyncio's own, the thread does not keep the process from ending."""
     future: Future[T] = Future()
     future.set_running_or_notify_cancel()
@@ -102,7 +122,7 @@ async def _in_thread(work: Callable[[], T]) -> T:
                 future.set_exception(StepFailure("broken off; see the error above"))
 
     threading.Thread(target=run, daemon=True).start()
-    return await asyncio.wrap_future(future)
+    return asyncio.wrap_future(future)
 
 
 def _steps(work: Callable[..., Steps], stage: Stage, arguments: tuple[Any, ...]) -> Iterable[tuple[int, int]]:

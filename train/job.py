@@ -74,6 +74,10 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
         """
         return self.without("micro_rows", "checkpoint_every", "log_every", "trackers", "peak_tflops")
 
+    def resumable(self, workers: int) -> bool:
+        """Whether a run with so many workers leaves checkpoints; one that does not need not be able to."""
+        return workers > 1 or self.checkpoint_every > 0 or self.validate_every > 0
+
     def micro_batches(self, workers: int) -> tuple[int, int]:
         """How a worker takes its share of a step: rows at once, and how many times.
 

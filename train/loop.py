@@ -25,9 +25,10 @@ from train.failures import TrainingDiverged
 from train.job import LoopSettings, TrainingJob
 from train.language_model import PackedLanguageModel, exact_buffers, load_language_model
 from train.packing import PackedRows
-from train.preemption import Preempted, StopRequest
+from train.preemption import Order, Preempted, StopRequest
 from train.progress import StepFigures
 from train.sampler import RowSampler
+from train.stop_file import StopFile
 from train.watching.reporter import Reporter
 from train.watching.utilisation import flops_per_token, peak_memory_bytes
 
@@ -35,8 +36,9 @@ from train.watching.utilisation import flops_per_token, peak_memory_bytes
 def train_loop(config: dict[str, Any]) -> None:
     """Train ``config["job"]`` (a TrainingJob as built-in types) on this worker.
 
-    Raises, on every worker at the same step, TrainingDiverged; Preempted, once the state is saved, if one was told to
-    stop; CheckpointError on the worker that cannot write; ValueError if a model cannot be trained.
+    Returns early, once the state is saved, if the run was asked to end. Raises, on every worker at the same step,
+    TrainingDiverged; Preempted, once the state is saved, if a worker was told to stop; CheckpointError on the worker
+    that cannot write; ValueError if a model cannot be trained.
     """
     job = msgspec.convert(config["job"], TrainingJob)
     settings = job.settings
@@ -50,10 +52,10 @@ def train_loop(config: dict[str, Any]) -> None:
     )
     rows = PackedRows.load(Path(job.data))
     reporter = Reporter(job, rows, flops, workers, first) if rank == 0 else None
-    run_steps(engine, job, Steps(engine, settings, rows, rank, workers), reporter, first)
+    finished = run_steps(engine, job, Steps(engine, settings, rows, rank, workers), reporter, first)
     if reporter is not None:
         reporter.close()
-    if not settings.validate_every:
+    if finished and not settings.validate_every:
         export(module.model, job, rank)
 
 
@@ -70,20 +72,22 @@ def make_module(job: TrainingJob) -> PackedLanguageModel:
     )
 
 
-def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | None, first: int) -> None:
+def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | None, first: int) -> bool:
     """Take the steps after the `first`, with all that has to be told and saved between them.
 
-    Raises what `train_loop` raises.
+    Returns whether all are taken: if not, the run was asked to end, and its state is saved. Raises what `train_loop`
+    raises.
     """
-    settings = job.settings
-    stop = StopRequest(distributed.get_world_size())
+    settings, workers = job.settings, distributed.get_world_size()
+    listens = reporter is not None and settings.resumable(workers)
+    stop = StopRequest(workers, StopFile(job.output) if listens else None)
     for done in range(first + 1, settings.steps + 1):
         steps.take(done - 1)
         last = done == settings.steps
         candidate = _is_due(done, settings.validate_every) or (last and settings.validate_every > 0)
         told = last or done % settings.log_every == 0
-        stopped = not last and (stop.signalled() or (told and stop.preempted()))
-        saved = candidate or stopped or (not last and _is_due(done, settings.checkpoint_every))
+        order = Order.GO_ON if last else stop.order(ask_ray=told)
+        saved = candidate or order is not Order.GO_ON or (not last and _is_due(done, settings.checkpoint_every))
         if told or saved:
             figures = steps.figures(done)
             if reporter is not None:
@@ -92,8 +96,11 @@ def run_steps(engine: Any, job: TrainingJob, steps: Steps, reporter: Reporter | 
             # Checkpoints that wait to be judged are all kept, so there is never more than one, and the last.
             judged = candidate and (last or not checkpoint.awaits_judgement())
             checkpoint.report(engine, job, done, judge=judged)
-        if stopped:
+        if order is Order.END:
+            return False
+        if order is Order.LEAVE:
             raise Preempted(f"told to stop after step {done}, which is saved; the same command goes on from there")
+    return True
 
 
 def _is_due(step: int, every: int) -> bool:

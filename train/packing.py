@@ -2,11 +2,19 @@
 
 Positions restart at every document. Hugging Face decoders read that off `position_ids` when they are called with
 ``attention_mask=None, use_cache=False`` and then keep the documents of a row apart exactly.
+
+A document longer than a row is split into segments, which are packed as documents of their own:
+
+    tokens     a b c d e f g h        row length 4
+    segments   a b c d
+                     d e f g          begins with the token before, so that e, too, is predicted from something:
+                           g h        every token with a loss is a label once
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +43,11 @@ class Document(msgspec.Struct, frozen=True):
 def pack(documents: Iterable[Document], row_length: int, seed: int, *, answers_only: bool = False) -> PackedRows:
     """Pack `documents` into rows of `row_length` tokens in memory, best fit first, longest documents first.
 
-    Documents of equal length are taken in an order drawn from `seed`. Raises ValueError if no token has a loss,
-    if `answers_only` and yet every document has a loss on all of its tokens, or if the teachers differ in K.
+    Of equal length they are taken in an order drawn from `seed`. Raises ValueError if no token has a loss, if
+    `answers_only` and yet every document has a loss on all of its tokens, or if the teachers differ in K.
     """
     rows = _pack_portion(list(documents), row_length, np.random.default_rng((seed, 0)))
-    _check_masks(rows.report, row_length, answers_only, "")
+    _check_masks(rows.report, answers_only, "")
     return rows
 
 
@@ -67,7 +75,7 @@ def pack_to(
                 _check_teachers(teacher_sizes)
                 writer.append(rows)
         report = _total(reports, row_length)
-        _check_masks(report, row_length, answers_only, f"{folder}: ")
+        _check_masks(report, answers_only, f"{folder}: ")
         writer.finish(report)
     return report
 
@@ -87,22 +95,23 @@ def _portions(documents: Iterable[Document], portion: int) -> Iterator[list[Docu
 def _pack_portion(documents: Sequence[Document], row_length: int, rng: np.random.Generator) -> PackedRows:
     if row_length < 2:
         raise ValueError(f"row_length is {row_length}, must be at least 2: the first token is never predicted")
-    kept, truncated = _usable(documents, row_length)
-    rows = _best_fit([len(document.tokens) for document in kept], row_length, rng)
-    arrays = _fill([[kept[index] for index in row] for row in rows], row_length)
+    split = [_segments(document, row_length) for document in documents]
+    kept = [document for document, found in zip(documents, split, strict=True) if found]
+    segments = list(chain.from_iterable(split))
+    placed = _best_fit([len(segment.tokens) for segment in segments], row_length, rng)
+    rows = [[segments[index] for index in row] for row in placed]
+    arrays = _fill(rows, row_length)
     report = _report(
         documents=len(kept),
         without_loss=len(documents) - len(kept),
         unmasked=sum(document.loss_from <= 1 for document in kept),
-        truncated=truncated,
+        split=sum(len(document.tokens) > row_length for document in kept),
         rows=len(rows),
-        tokens=sum(len(document.tokens) for document in kept),
+        tokens=sum(len(segment.tokens) for segment in segments),
         loss_tokens=int(arrays["loss_tokens"].sum()),
         row_length=row_length,
     )
-    return PackedRows(
-        **arrays, **_fill_teachers([[kept[index] for index in row] for row in rows], row_length), report=report
-    )
+    return PackedRows(**arrays, **_fill_teachers(rows, row_length), report=report)
 
 
 def _report(*, rows: int, tokens: int, row_length: int, **counts: int) -> PackingReport:
@@ -114,10 +123,9 @@ def _total(reports: Sequence[PackingReport], row_length: int) -> PackingReport:
     return _report(**{name: sum(getattr(report, name) for report in reports) for name in counts}, row_length=row_length)
 
 
-def _check_masks(report: PackingReport, row_length: int, answers_only: bool, where: str) -> None:
+def _check_masks(report: PackingReport, answers_only: bool, where: str) -> None:
     if not report.documents:
-        found = f"{report.without_loss} documents (row_length {row_length})"
-        raise ValueError(f"{where}no token has a loss in any of the {found}")
+        raise ValueError(f"{where}no token has a loss in any of the {report.without_loss} documents")
     if answers_only and report.unmasked == report.documents:
         raise ValueError(
             f"{where}every token has a loss in all {report.documents} documents, where only answers are to be "
@@ -130,18 +138,26 @@ def _check_teachers(sizes: set[int | None]) -> None:
         raise ValueError(f"documents have teachers of different K (None: no teacher): {', '.join(map(str, sizes))}")
 
 
-def _usable(documents: Iterable[Document], row_length: int) -> tuple[list[Document], int]:
-    """The documents that can teach something, cut at the row length; and how many were cut."""
-    kept: list[Document] = []
-    truncated = 0
-    for document in documents:
-        if max(1, document.loss_from) >= min(len(document.tokens), row_length):
-            continue
-        if len(document.tokens) > row_length:
-            truncated += 1
-            document = Document(document.tokens[:row_length], document.loss_from, document.teacher)
-        kept.append(document)
-    return kept, truncated
+def _segments(document: Document, row_length: int) -> list[Document]:
+    """The document, split if it is longer than a row; only segments with a loss, so none of what can teach nothing.
+
+    As TRL's ``bfd_split`` and torchtune's ``split_across_pack`` do it. Both cut off the end by default where answers
+    are learned, but a drafter has to draft there as well. The prompt is not repeated before the rest of an answer:
+    nowhere that a drafter drafts does an answer's midst follow on the prompt. A stored teacher has read all that
+    came before a token; its law remains the best that can be learned by who sees less of it.
+    """
+    length = len(document.tokens)
+    starts = range(0, length - 1, row_length - 1)
+    return [
+        _segment(document, at, at + row_length) for at in starts if document.loss_from < min(at + row_length, length)
+    ]
+
+
+def _segment(document: Document, start: int, end: int) -> Document:
+    """The tokens from `start` to before `end`, and what the teacher says of them."""
+    laws = slice(max(0, start - document.loss_from), end - document.loss_from)
+    teacher = None if document.teacher is None else (document.teacher[0][laws], document.teacher[1][laws])
+    return Document(document.tokens[start:end], max(0, document.loss_from - start), teacher)
 
 
 def _best_fit(lengths: list[int], row_length: int, rng: np.random.Generator) -> list[list[int]]:

@@ -30,13 +30,14 @@ class PackingReport(msgspec.Struct, frozen=True, kw_only=True):
     documents: int
     """Packed ones."""
     without_loss: int
-    """Dropped, because no token (within the row length) has a loss: they cost time and teach nothing."""
+    """Dropped, because no token has a loss: they cost time and teach nothing."""
     unmasked: int
     """Packed ones in which every token but the first, which is never predicted, has a loss."""
-    truncated: int
-    """Cut at the row length."""
+    split: int
+    """Packed ones that are longer than a row, in segments of a row at most."""
     rows: int
     tokens: int
+    """In the rows; each segment after a document's first repeats one."""
     loss_tokens: int
     padding_share: float
     """Of all positions."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class Stopped(RuntimeError):
+    """The run was asked to end (train.stop_file); the message names the step of the checkpoint it left."""
+
+
 class Resources(msgspec.Struct, frozen=True, kw_only=True):
     """What each training run gets."""
 
@@ -33,7 +37,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
 def run(job: TrainingJob, resources: Resources) -> Progress:
     """Train `job` to its end and return the last line of its log; `resources.workers` 0 is in this process.
 
-    Raises ValueError if it cannot be started as it is, and Ray Train's errors.
+    Raises ValueError if it cannot be started as it is, Stopped, and Ray Train's errors.
     """
     import ray.train  # here: seconds of imports, in the one process that needs them
     from ray.train.torch import TorchTrainer
@@ -69,6 +73,8 @@ def run(job: TrainingJob, resources: Resources) -> Progress:
     result = trainer.fit()
     progress = read_progress(job.output)
     assert progress is not None, f"{job.name}: trained without a log"
+    if progress.step < job.settings.steps:
+        raise Stopped(f"stopped after step {progress.step}, which is saved; the same command goes on from there")
     return _choose(result, job, progress) if judged else progress
 
 

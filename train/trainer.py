@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,7 +14,8 @@ import ray
 
 from train.job import LoopSettings, TrainingJob
 from train.progress import Progress, read_progress
-from train.run import Resources, run, worker_environment
+from train.run import Resources, Stopped, run, worker_environment
+from train.stop_file import StopFile
 
 __all__ = [
     "LoopSettings",
@@ -62,26 +64,35 @@ def fit_all(
     jobs: dict[str, TrainingJob],
     resources: Resources,
     on_progress: Callable[[str, Progress], None] | None = None,
+    given_up: threading.Event | None = None,
 ) -> dict[str, Outcome]:
     """Train one model per language, all at the same time, each as soon as its workers' resources are free.
 
     A run that is repeated with the same name and storage resumes at its newest checkpoint. The failure of one
-    language leaves the others alone. `on_progress` is called with the language and the newest log line about
-    once a second; without it progress is logged.
+    language leaves the others alone. One that is asked to end early (StopFile) is a failure, too; so are those that
+    are ended when `given_up` is set. `on_progress` is called with the language and the newest log line about once a
+    second; without it progress is logged.
     """
-    on_progress = on_progress or _log_progress
+    on_progress, given_up = on_progress or _log_progress, given_up or threading.Event()
+    stop_files = [StopFile(job.output) for job in jobs.values()]
+    for file in stop_files:
+        file.clear()
     running = _start(jobs, resources)
     seen: dict[str, Progress] = {}
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {
+        language: TrainingFailure(name=job.name, message="given up") for language, job in jobs.items()
+    }
     try:
-        while running:
+        while running and not given_up.is_set():
             for done in ray.wait(list(running), timeout=1.0)[0]:
                 outcomes |= _result(done, running.pop(done))
             _tell(jobs, seen, on_progress)
     finally:
         for task in running:
             ray.cancel(task, force=True)
-    return {language: outcomes[language] for language in jobs}
+        for file in stop_files:
+            file.clear()
+    return outcomes
 
 
 def _result(done: ray.ObjectRef, jobs: dict[str, TrainingJob]) -> dict[str, Outcome]:
@@ -94,9 +105,7 @@ def _result(done: ray.ObjectRef, jobs: dict[str, TrainingJob]) -> dict[str, Outc
 
 def _start(jobs: dict[str, TrainingJob], resources: Resources) -> dict[ray.ObjectRef, dict[str, TrainingJob]]:
     """Ray tasks that together train all jobs, each with its own; they end with their jobs' outcomes."""
-    if resources.workers == 1 and not any(
-        job.settings.checkpoint_every or job.settings.validate_every for job in jobs.values()
-    ):
+    if not any(job.settings.resumable(resources.workers) for job in jobs.values()):
         # Nothing to coordinate and nothing to go back to: the worker can do without the five processes that
         # Ray Train starts around it, which cost a small machine more than the training.
         # A process each: DeepSpeed keeps the process group of its first run for good.
@@ -137,6 +146,8 @@ def _outcome(job: TrainingJob, resources: Resources) -> Outcome:
 
     try:
         return run(job, resources)
+    except Stopped as stopped:
+        return TrainingFailure(name=job.name, message=str(stopped))
     except ray.train.WorkerGroupError as error:
         message = str(next(iter(error.worker_failures.values())))
     except ray.train.ControllerError as error:
