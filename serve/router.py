@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from common.languages import GENERALIST, LanguageIdentifier
-from common.models import fingerprint, load_config, load_tokenizer
+from common.models import fingerprint, load_config, load_tokenizer, stop_token_ids
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.speculation import NGRAM, Speculation
@@ -42,7 +42,7 @@ class Service:
         tokenizer, config = load_tokenizer(target), load_config(target)
         self.model = settings.model_name
         self.codec = TextCodec(tokenizer, settings.chat_template)
-        self.stop_token_ids = frozenset({tokenizer.eos_token_id} - {None})
+        self.stop_token_ids = stop_token_ids(target, tokenizer)
         target_fingerprint = fingerprint(tokenizer, config)
         self.context_length = target_fingerprint.context_length
         self._settings = settings

@@ -12,7 +12,7 @@ from cluster.bench.report import report
 from cluster.run import Run
 from common.engine.decoding import build_decoder
 from common.engine.drafters import load_drafter
-from common.models import load_model, load_tokenizer
+from common.models import load_model, load_tokenizer, stop_token_ids
 from common.registry import Registry
 from train.corpus import read_test
 from train.documents import Prompter
@@ -65,5 +65,5 @@ def _measure(run: Run, language: str, drafter: Path, data: str, prompts: int | N
     with Progress(transient=True) as bars:
         bar = bars.add_task(f"{language} {drafter.name}", total=len(questions) * len(settings.temperatures))
         return measure_acceptance(
-            decoder, questions, settings, frozenset({tokenizer.eos_token_id}), lambda: bars.advance(bar)
+            decoder, questions, settings, stop_token_ids(run.target, tokenizer), lambda: bars.advance(bar)
         )
