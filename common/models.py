@@ -94,6 +94,28 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def stop_token_ids(path: str | Path, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The tokens that end a text of the model at `path`: its tokenizer's, and all that its makers say end its answers.
+
+    Chat models end a turn with another token than a document. Which is told in generation_config.json, or else in
+    config.json: where transformers' `generate` and vLLM look too. Raises ModelError.
+    """
+    told = _generation_eos(path)
+    if told is None:
+        told = load_config(path).eos_token_id
+    return frozenset({tokenizer.eos_token_id, *([told] if isinstance(told, int) else told or ())} - {None})
+
+
+def _generation_eos(path: str | Path) -> int | list[int] | None:
+    from transformers import GenerationConfig
+    from transformers.utils import has_file
+
+    name = _name(path)
+    if not _loading(path, lambda: has_file(name, "generation_config.json")):
+        return None
+    return _loading(path, lambda: GenerationConfig.from_pretrained(name)).eos_token_id
+
+
 def fingerprint(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig) -> Fingerprint:
     """The fingerprint of a model. Raises ModelError if its configuration states no context length."""
     text_config = config.get_text_config()

@@ -12,7 +12,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from common.languages import GENERALIST
-from common.models import fingerprint, load_config, load_tokenizer
+from common.models import fingerprint, load_config, load_tokenizer, stop_token_ids
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.speculation import NGRAM, Speculation
@@ -43,6 +43,7 @@ class TargetModel:
     def __init__(self, path: str) -> None:
         self.tokenizer = load_tokenizer(path)
         self.fingerprint = fingerprint(self.tokenizer, load_config(path))
+        self.stop_token_ids = stop_token_ids(path, self.tokenizer)
 
 
 class Service:
@@ -59,7 +60,7 @@ class Service:
     ) -> None:
         self.model = settings.model_name
         self.codec = TextCodec(target.tokenizer, settings.chat_template)
-        self.stop_token_ids = frozenset({target.tokenizer.eos_token_id} - {None})
+        self.stop_token_ids = target.stop_token_ids
         self.context_length = settings.context_length(target.fingerprint.context_length)
         self._settings = settings
         self._verifiers = hedged(verifiers, settings.replica_silence_s)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,17 @@ def test_answers_are_the_targets_own_at_every_temperature(target: Path, tmp_path
     assert document.tokens == [*answers[0].prompt, *answers[0].output]
     assert document.loss_from == len(work.prompts[0].tokens), "the loss is on the answer alone"
     assert document.teacher is None
+
+
+def test_an_answer_ends_where_the_targets_makers_say(target: Path, tmp_path: Path) -> None:
+    """And not only at its tokenizer's end of a document."""
+    chat = shutil.copytree(target, tmp_path / "chat")
+    list(distill(work_of(target, tmp_path / "before", temperatures=(0.0,))))
+    longest = max((answer.output for answer in read_answers(tmp_path / "before")), key=len)
+    (chat / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, longest[1]]}))
+    list(distill(work_of(chat, tmp_path / "after", temperatures=(0.0,))))
+    outputs = [answer.output for answer in read_answers(tmp_path / "after")]
+    assert longest[: longest.index(longest[1]) + 1] in outputs and longest not in outputs
 
 
 @pytest.mark.parametrize("interrupted_after", [0, 1, 3])

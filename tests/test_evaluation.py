@@ -144,7 +144,9 @@ def measurement(path: Path, methods: list[Method], questions: int = 3) -> Measur
     decoders = Decoders(tiny.model(vocabulary=len(byte_level())), max_length=64, concurrency=1)
     timing = Timing(max_tokens=8, repetitions=2)
     tokenizer = byte_level()
-    return Measurement(decoders, tokenizer, test_set, ways(methods, [0.0, 1.0], 3), timing, Records(path))
+    return Measurement(
+        decoders, tokenizer, frozenset({1}), test_set, ways(methods, [0.0, 1.0], 3), timing, Records(path)
+    )
 
 
 def test_a_run_that_was_broken_off_goes_on_and_repeats_nothing(tmp_path: Path, drafter: Path) -> None:

@@ -21,6 +21,7 @@ from common.models import (
     load_model,
     load_tokenizer,
     mismatch,
+    stop_token_ids,
     token_bytes,
 )
 
@@ -177,3 +178,33 @@ def test_the_drafter_must_reach_as_far_as_the_texts_that_are_served() -> None:
     drafter = replace(target, context_length=32)
     assert mismatch(target, drafter) == "the drafter's context is 32 tokens, needed are 64"
     assert mismatch(target, drafter, context_length=32) is None
+
+
+@pytest.mark.parametrize(
+    ("generation", "config", "stops"),
+    [
+        ({"eos_token_id": [7, 9]}, 8, {1, 7, 9}),
+        ({"eos_token_id": 7}, 8, {1, 7}),
+        ({"temperature": 0.5}, 8, {1, 8}),
+        (None, [1, 8], {1, 8}),
+        (None, 8, {1, 8}),
+        (None, None, {1}),
+    ],
+)
+def test_a_text_ends_where_the_tokenizer_and_the_models_makers_say(
+    broken: Path, generation: dict[str, object] | None, config: int | list[int] | None, stops: set[int]
+) -> None:
+    """Gemma's <end_of_turn>, Llama's <|eot_id|>: the end of an answer is not the end of a document."""
+    changed = json.loads((broken / "config.json").read_text()) | {"eos_token_id": config}
+    (broken / "config.json").write_text(json.dumps(changed))
+    if generation is None:
+        (broken / "generation_config.json").unlink()
+    else:
+        (broken / "generation_config.json").write_text(json.dumps(generation))
+    assert stop_token_ids(broken, load_tokenizer(broken)) == stops
+
+
+def test_a_broken_generation_config_is_told(broken: Path) -> None:
+    (broken / "generation_config.json").write_text("{")
+    with pytest.raises(ModelError, match=str(broken)):
+        stop_token_ids(broken, tiny_tokenizer.byte_level())

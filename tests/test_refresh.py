@@ -24,7 +24,7 @@ def drafter(tmp_path: Path) -> Path:
 
 
 def test_the_drafter_answers_every_prompt_and_the_loss_is_on_its_answers(drafter: Path) -> None:
-    documents = list(refresh_documents(drafter, PROMPTS, RefreshSettings(prompts=3, max_tokens=6)))
+    documents = list(refresh_documents(drafter, PROMPTS, RefreshSettings(prompts=3, max_tokens=6), frozenset({END})))
     assert len(documents) == 3
     for document, prompt in zip(documents, PROMPTS, strict=False):
         answer = document.tokens[document.loss_from :]
@@ -35,14 +35,14 @@ def test_the_drafter_answers_every_prompt_and_the_loss_is_on_its_answers(drafter
 def test_the_same_seed_writes_the_same_answers_whatever_the_concurrency(drafter: Path) -> None:
     def answers(seed: int, concurrency: int) -> list[list[int]]:
         settings = RefreshSettings(prompts=10, max_tokens=6, seed=seed, concurrency=concurrency)
-        return [document.tokens for document in refresh_documents(drafter, PROMPTS * 3, settings)]
+        return [document.tokens for document in refresh_documents(drafter, PROMPTS * 3, settings, frozenset({END}))]
 
     assert answers(0, 1) == answers(0, 4) != answers(1, 4)
 
 
 def test_a_trimmed_drafter_writes_only_what_it_can_propose(drafter: Path) -> None:
     write_vocabulary(drafter, torch.tensor([END, 5, 17]))
-    for document in refresh_documents(drafter, PROMPTS, RefreshSettings(prompts=4, max_tokens=20)):
+    for document in refresh_documents(drafter, PROMPTS, RefreshSettings(prompts=4, max_tokens=20), frozenset({END})):
         assert set(document.tokens[document.loss_from :]) <= {END, 5, 17}
 
 

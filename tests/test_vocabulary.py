@@ -75,7 +75,7 @@ DOCUMENTS = [Document([9, 9, 9, 1, 1, 1, 2, 2, 4], loss_from=3), Document([1, 5,
 
 
 def test_the_most_frequent_tokens_are_chosen_and_always_the_end() -> None:
-    choice = choose_vocabulary(DOCUMENTS, VocabularySettings(size=3), eos=8)
+    choice = choose_vocabulary(DOCUMENTS, VocabularySettings(size=3), stop_token_ids=frozenset({8}))
     assert choice.ids.tolist() == [1, 2, 8]
     assert choice.report.size == 3
     assert choice.report.tokens == 9
@@ -83,17 +83,23 @@ def test_the_most_frequent_tokens_are_chosen_and_always_the_end() -> None:
 
 
 def test_a_coverage_is_reached_with_the_fewest_tokens() -> None:
-    choice = choose_vocabulary(DOCUMENTS, VocabularySettings(coverage=0.75), eos=8)
+    choice = choose_vocabulary(DOCUMENTS, VocabularySettings(coverage=0.75), stop_token_ids=frozenset({8}))
     assert choice.ids.tolist() == [1, 2, 4, 8]
     assert choice.report.coverage == pytest.approx(7 / 9)
+    least = choose_vocabulary(DOCUMENTS, VocabularySettings(coverage=1e-9), stop_token_ids=frozenset({1, 8}))
+    assert least.ids.tolist() == [1, 8]
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=2, max_size=30), st.integers(1, 12), st.integers(0, 9))
-def test_any_size_gives_that_many_ids_at_most(tokens: list[int], size: int, eos: int) -> None:
-    choice = choose_vocabulary([Document(tokens)], VocabularySettings(size=size), eos=eos)
-    assert len(choice.ids) == min(size, len({*tokens[1:], eos}))
-    assert eos in choice.ids.tolist()
+@given(
+    st.lists(st.integers(0, 9), min_size=2, max_size=30),
+    st.integers(2, 12),
+    st.frozensets(st.integers(0, 9), max_size=2),
+)
+def test_any_size_gives_that_many_ids_at_most(tokens: list[int], size: int, ends: frozenset[int]) -> None:
+    choice = choose_vocabulary([Document(tokens)], VocabularySettings(size=size), stop_token_ids=ends)
+    assert len(choice.ids) == min(size, len({*tokens[1:], *ends}))
+    assert ends <= set(choice.ids.tolist())
     assert bool((choice.ids.diff() > 0).all())
 
 

@@ -15,13 +15,14 @@ from transformers import PreTrainedModel
 
 from common.engine.decoding import build_decoder
 from common.engine.drafters import load_drafter
-from common.models import load_tokenizer
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from train.packing import Document
 from train.recipe import RefreshSettings
 
 
-def refresh_documents(drafter: Path, prompts: Sequence[TokenIds], settings: RefreshSettings) -> Iterator[Document]:
+def refresh_documents(
+    drafter: Path, prompts: Sequence[TokenIds], settings: RefreshSettings, stop_token_ids: frozenset[int]
+) -> Iterator[Document]:
     """The answers of the model in the folder `drafter` to `prompts`, in their order, with the loss on the answers.
 
     Answer i is drawn with the noise of seed + i, so the same drafter gives the same answers, whatever the concurrency.
@@ -33,13 +34,12 @@ def refresh_documents(drafter: Path, prompts: Sequence[TokenIds], settings: Refr
         raise ValueError(f"{drafter}: an n-gram drafter cannot be trained on its own answers")
     longest = max(map(len, prompts), default=0)
     decoder = build_decoder(model, max_length=longest + settings.max_tokens, concurrency=settings.concurrency)
-    stop = frozenset({load_tokenizer(drafter).eos_token_id})
     requests = [
         GenerationRequest(
             prompt=prompt,
             max_tokens=settings.max_tokens,
             sampling=SamplingParams(temperature=settings.temperature, seed=settings.seed + number),
-            stop_token_ids=stop,
+            stop_token_ids=stop_token_ids,
         )
         for number, prompt in enumerate(prompts)
     ]

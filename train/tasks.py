@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedTokenizerFast
 
-from common.models import load_tokenizer
+from common.models import load_tokenizer, stop_token_ids
 from common.types import TokenIds
 from common.vocabulary import write_vocabulary
 from train.corpus import read_training, sample_part, write_corpus
@@ -138,7 +138,8 @@ def prepare_refresh(stage: Stage, recipe: Recipe, texts: Texts, target: Path, dr
     settings, loop = recipe.refresh.answers, recipe.refresh.loop
     prompts = _prompts(stage, recipe, texts, target, "train", settings.prompts, settings.max_tokens)
     _prepare_validation(stage, recipe, texts, target, loop)
-    _pack(stage, refresh_documents(drafter, prompts, settings), loop, answers_only=True)
+    documents = refresh_documents(drafter, prompts, settings, _stop_token_ids(target))
+    _pack(stage, documents, loop, answers_only=True)
     yield 1, 1
 
 
@@ -229,9 +230,13 @@ def _prepare_drafter(stage: Stage, recipe: Recipe, target: Path, written: Iterab
     folder = stage.folder / "initial"
     save_initial_drafter(folder, recipe.initial, recipe.drafter, target, recipe.pretrain.seed)
     if recipe.vocabulary is not None:
-        chosen = choose_vocabulary(written, recipe.vocabulary, eos=load_tokenizer(target).eos_token_id)
+        chosen = choose_vocabulary(written, recipe.vocabulary, stop_token_ids=_stop_token_ids(target))
         write_vocabulary(folder, chosen.ids)
         (stage.folder / "vocabulary.json").write_bytes(msgspec.json.encode(chosen.report))
+
+
+def _stop_token_ids(target: Path) -> frozenset[int]:
+    return stop_token_ids(target, load_tokenizer(target))
 
 
 def _prepare_validation(stage: Stage, recipe: Recipe, texts: Texts, target: Path, loop: LoopSettings) -> None:

@@ -31,8 +31,10 @@ class Vocabulary:
     report: VocabularyReport
 
 
-def choose_vocabulary(documents: Iterable[Document], settings: VocabularySettings, *, eos: int) -> Vocabulary:
-    """The most frequent of the tokens that have a loss, of equally frequent ones the lowest ids, and always `eos`.
+def choose_vocabulary(
+    documents: Iterable[Document], settings: VocabularySettings, *, stop_token_ids: frozenset[int]
+) -> Vocabulary:
+    """The most frequent of the tokens that have a loss, of equally frequent ones the lowest ids; those that end first.
 
     Tokens that never occur are not chosen, whatever the size. Raises ValueError if no token has a loss.
     """
@@ -42,10 +44,12 @@ def choose_vocabulary(documents: Iterable[Document], settings: VocabularySetting
     total = counts.total()
     if not total:
         raise ValueError("no token has a loss in any document: there is no vocabulary to choose")
-    # The end comes first: without it a drafter would never draft one.
-    ranked = sorted({*counts, eos}, key=lambda token: (token != eos, -counts[token], token))
+    # The ends come first: without them a drafter would never draft one.
+    ranked = sorted(
+        counts.keys() | stop_token_ids, key=lambda token: (token not in stop_token_ids, -counts[token], token)
+    )
     covered = list(accumulate(counts[token] for token in ranked))
-    size = settings.size or 1 + bisect_left(covered, (settings.coverage or 0.0) * total)
+    size = settings.size or max(len(stop_token_ids), 1 + bisect_left(covered, (settings.coverage or 0.0) * total))
     chosen = sorted(ranked[:size])
     coverage = covered[len(chosen) - 1] / total
     return Vocabulary(torch.tensor(chosen), VocabularyReport(size=len(chosen), tokens=total, coverage=coverage))

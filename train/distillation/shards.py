@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from transformers import PreTrainedModel
 
-from common.models import load_model, load_tokenizer
+from common.models import load_model, load_tokenizer, stop_token_ids
 from train.distillation.answers import Answer, AnswerSource, DistillationError, Prompt, Question, Rejected, rejected
 from train.distillation.endpoint import EndpointAnswers
 from train.distillation.engine import EngineAnswers
@@ -77,7 +77,7 @@ class ShardMaker:
             self._source = EndpointAnswers(settings, tokenizer)
         else:
             assert model is not None
-            self._source = EngineAnswers(model, settings, frozenset({tokenizer.eos_token_id}))
+            self._source = EngineAnswers(model, settings, stop_token_ids(work.target, tokenizer))
         self._filter = LanguageFilter(tokenizer, wanted, work.language) if wanted is not None else None
         self._teacher = Teacher(model, settings) if model is not None and taught else None
 

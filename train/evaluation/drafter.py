@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from common.engine.decoding import Decoder, build_decoder
 from common.engine.drafters import DraftModel, load_drafter
-from common.models import load_model, load_tokenizer
+from common.models import load_model, load_tokenizer, stop_token_ids
 from common.types import TokenIds
 from train.evaluation.acceptance import Acceptance, measure_acceptance, requests_at
 from train.evaluation.speed import Speed, measure_speed
@@ -57,7 +57,7 @@ class Models:
         self._target: PreTrainedModel = load_model(target, dtype=settings.dtype).to(settings.device)
         model = load_drafter(drafter, dtype=settings.dtype)
         self._drafter: DraftModel = model.to(settings.device) if isinstance(model, torch.nn.Module) else model
-        self._stop = frozenset({load_tokenizer(target).eos_token_id})
+        self._stop = stop_token_ids(target, load_tokenizer(target))
 
     def acceptance(
         self, prompts: Sequence[TokenIds], on_finish: Callable[[], object] = lambda: None

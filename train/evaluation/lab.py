@@ -11,7 +11,7 @@ import msgspec
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from common.engine.decoding import Generation
-from common.models import load_model, load_tokenizer
+from common.models import load_model, load_tokenizer, stop_token_ids
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from train.corpus import PARTS, read_part
 from train.evaluation.methods import PLAIN, SPECIALIST, Decoders, Method, find_methods
@@ -61,6 +61,10 @@ class Lab:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
         return load_tokenizer(self.target_folder)
+
+    @cached_property
+    def stop_token_ids(self) -> frozenset[int]:
+        return stop_token_ids(self.target_folder, self.tokenizer)
 
     @cached_property
     def target(self) -> PreTrainedModel:
@@ -115,7 +119,7 @@ class Lab:
         self, method: Method, questions: Sequence[Question], temperature: float = 0.0, seeds: Sequence[int] = ()
     ) -> list[Generation]:
         """Many at a time. `seeds` has one for each question; at temperature 0 none is needed."""
-        settings, stop = self.settings, frozenset({self.tokenizer.eos_token_id})
+        settings, stop = self.settings, self.stop_token_ids
         decoder = self.decoders(questions, settings.concurrency).decoder(method, settings.draft_length)
         return decoder.generate(
             [

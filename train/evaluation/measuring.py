@@ -41,6 +41,7 @@ class Measurement:
         self,
         decoders: Decoders,
         tokenizer: PreTrainedTokenizerFast,
+        stop_token_ids: frozenset[int],
         test_set: TestSet,
         ways: Sequence[Way],
         timing: Timing,
@@ -48,7 +49,7 @@ class Measurement:
     ) -> None:
         self._decoders, self._tokenizer, self._set = decoders, tokenizer, test_set
         self._ways, self._timing, self._records = ways, timing, records
-        self._stop = frozenset({tokenizer.eos_token_id})
+        self._stop_token_ids = stop_token_ids
         self._seeds = {question.id: number for number, question in enumerate(test_set.questions)}
 
     def run(self) -> Iterator[int]:
@@ -99,7 +100,7 @@ class Measurement:
             prompt=tuple(self._tokenizer(question.prompt)["input_ids"]),
             max_tokens=self._timing.max_tokens,
             sampling=SamplingParams(temperature=way.temperature, seed=self._seeds[question.id]),
-            stop_token_ids=self._stop,
+            stop_token_ids=self._stop_token_ids,
         )
 
     def _key(self, way: Way, question: Question, repetition: int) -> tuple[str, str, str, str, float, int, int]:

@@ -58,7 +58,7 @@ def run(lab: Lab) -> Iterator[str]:
             timing = Timing(max_tokens=settings.max_tokens, concurrency=settings.concurrency)
             decoders = lab.decoders(test_set.questions, settings.concurrency)
             compared = ways(drafters, [0.0], settings.draft_length)
-            measurement = Measurement(decoders, lab.tokenizer, test_set, compared, timing, records)
+            measurement = Measurement(decoders, lab.tokenizer, lab.stop_token_ids, test_set, compared, timing, records)
             for done in measurement.run():
                 yield f"{language}, {test_set.name}: {done} questions"
             cells += _cells(test_set, records)

@@ -77,28 +77,26 @@ def run(lab: Lab) -> Iterator[str]:
 
 def _ways(lab: Lab, theirs: PreTrainedModel, language: str, questions: list[Question]) -> dict[str, Generate]:
     decoders, limit = lab.decoders(questions), lab.settings.max_tokens
-    stop = lab.tokenizer.eos_token_id
+    stop = lab.stop_token_ids
 
     def ours(method: Method) -> Generate:
         decoder = decoders.decoder(method, lab.settings.draft_length)
         sampling = SamplingParams(temperature=0.0)
 
         def generate(prompt: TokenIds) -> Sequence[int]:
-            request = GenerationRequest(
-                prompt=prompt, max_tokens=limit, sampling=sampling, stop_token_ids=frozenset({stop})
-            )
+            request = GenerationRequest(prompt=prompt, max_tokens=limit, sampling=sampling, stop_token_ids=stop)
             return decoder.generate([request])[0].output
 
         return generate
 
     def transformers(method: Method) -> Generate:
-        options = _options(method, lab.settings.draft_length) | {"max_new_tokens": limit, "eos_token_id": stop}
+        options = _options(method, lab.settings.draft_length) | {"max_new_tokens": limit, "eos_token_id": sorted(stop)}
 
         @torch.inference_mode()
         def generate(prompt: TokenIds) -> Sequence[int]:
             ids = torch.tensor([prompt])
             mask = torch.ones_like(ids)
-            written = theirs.generate(ids, attention_mask=mask, do_sample=False, pad_token_id=stop, **options)
+            written = theirs.generate(ids, attention_mask=mask, do_sample=False, pad_token_id=min(stop), **options)
             return list(written[0, len(prompt) :].tolist())
 
         return generate

@@ -81,7 +81,7 @@ def run(lab: Lab) -> Iterator[str]:
     timing = Timing(max_tokens=lab.settings.max_tokens, concurrency=lab.settings.concurrency)
     decoders = lab.decoders(test_set.questions, lab.settings.concurrency)
     compared = ways(drafters, [0.0], lab.settings.draft_length)
-    for done in Measurement(decoders, lab.tokenizer, test_set, compared, timing, records).run():
+    for done in Measurement(decoders, lab.tokenizer, lab.stop_token_ids, test_set, compared, timing, records).run():
         yield f"{done} questions"
     stage.finish(**msgspec.to_builtins(_report(settings.language, runs, records)))
 

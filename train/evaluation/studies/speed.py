@@ -62,7 +62,9 @@ def run(lab: Lab) -> Iterator[str]:
         held_out[language] = test_set.held_out
         timing = Timing(max_tokens=settings.max_tokens, repetitions=settings.repetitions)
         decoders = lab.decoders(test_set.questions)
-        for done in Measurement(decoders, lab.tokenizer, test_set, _ways(lab, language), timing, records).run():
+        for done in Measurement(
+            decoders, lab.tokenizer, lab.stop_token_ids, test_set, _ways(lab, language), timing, records
+        ).run():
             yield f"{language}: {done}"
     sizes = {method.name: method.size_bytes for language in lab.languages for method in lab.methods(language)}
     report = SpeedReport(
