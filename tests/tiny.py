@@ -26,7 +26,7 @@ from common.types import GenerationRequest, SamplingParams
 
 VOCABULARY = 61
 
-_COMMON = {
+COMMON = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -41,13 +41,13 @@ _COMMON = {
 }
 
 SHAPES: dict[str, PretrainedConfig] = {
-    "llama": LlamaConfig(**_COMMON),
-    "qwen2": Qwen2Config(**_COMMON),
-    "qwen3": Qwen3Config(**_COMMON),
-    "mistral": MistralConfig(**_COMMON, sliding_window=8),
-    "gemma": GemmaConfig(**_COMMON),
-    "gemma2": Gemma2Config(**_COMMON, sliding_window=8, query_pre_attn_scalar=8),
-    "gemma3": Gemma3TextConfig(**_COMMON, sliding_window=8, query_pre_attn_scalar=8),
+    "llama": LlamaConfig(**COMMON),
+    "qwen2": Qwen2Config(**COMMON),
+    "qwen3": Qwen3Config(**COMMON),
+    "mistral": MistralConfig(**COMMON, sliding_window=8),
+    "gemma": GemmaConfig(**COMMON),
+    "gemma2": Gemma2Config(**COMMON, sliding_window=8, query_pre_attn_scalar=8),
+    "gemma3": Gemma3TextConfig(**COMMON, sliding_window=8, query_pre_attn_scalar=8),
 }
 
 

@@ -59,7 +59,7 @@ def attend(
         value[0].transpose(0, 1),
     )
     query_THD = query[0].transpose(0, 1)
-    output_THD = torch.empty_like(query_THD)
+    output_THD = query_THD.new_empty(*query_THD.shape[:2], values.shape[-1])
     for group in step.batch.groups:
         mask = group.mask(sliding_window)
         out_BNHD = _attend_group(query_THD, keys, values, group, mask, scaling, softcap)

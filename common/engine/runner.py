@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from common.engine import attention
 from common.engine.batch import Feed, pack
 from common.engine.cache import BlockPool
+from common.engine.compatibility import check_config, check_logits
 from common.engine.sequence import CachedSequence
 from common.engine.store import KVStore
 from common.engine.trimming import TrimmedOutput
@@ -47,6 +48,7 @@ class ModelRunner:
     """
 
     def __init__(self, model: PreTrainedModel, *, kv_tokens: int) -> None:
+        check_config(model.config)
         model.eval()
         model.set_attn_implementation(attention.NAME)
         self._model = model
@@ -56,7 +58,7 @@ class ModelRunner:
         self.context_length: int = model.config.get_text_config().max_position_embeddings
         self.pool = BlockPool(kv_tokens)
         self._store = KVStore(self.pool.capacity)
-        self._allocate()
+        self._try()
 
     def begin(self, max_length: int) -> CachedSequence:
         """See `Runner.begin`."""
@@ -80,9 +82,20 @@ class ModelRunner:
             feed.sequence.cached.extend(feed.tokens)
         return list(logits.split([feed.wanted for feed in feeds]))
 
-    def _allocate(self) -> None:
-        """Run one token, so that all memory is taken at the start and not under load."""
-        sequence = self.begin(1)
-        assert sequence.grow(1)
-        self.forward([Feed(sequence, [0], 1)])
-        sequence.release()
+    def _try(self) -> None:
+        """Run two texts in either order: all memory is taken at the start and not under load, and either text, when it
+        is the first, is what it would be alone."""
+        step = max(1, self.vocabulary // 5)
+        texts = [[step], [2 * step, 3 * step, 4 * step]][: self.pool.num_blocks]
+        firsts, seconds = self._logits_of(texts), self._logits_of(texts[::-1])[::-1]
+        for one, other in zip(firsts, seconds, strict=True):
+            check_logits(self._model.config.name_or_path, one, other)
+
+    def _logits_of(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        sequences = [self.begin(len(tokens)) for tokens in texts]
+        assert all(sequence.grow(len(tokens)) for sequence, tokens in zip(sequences, texts, strict=True))
+        feeds = [Feed(sequence, tokens, len(tokens)) for sequence, tokens in zip(sequences, texts, strict=True)]
+        logits = self.forward(feeds)
+        for sequence in sequences:
+            sequence.release()
+        return logits
