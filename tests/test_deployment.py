@@ -51,14 +51,14 @@ def test_a_language_can_be_drafted_by_another_registered_name(target: Path, regi
 
 
 def test_a_language_is_deployed_with_the_drafter_that_was_chosen_for_it(
-    registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    target: Path, registry: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployed: list[Any] = []
     monkeypatch.setattr("cluster.deployment.ray_serve.run_many", deployed.extend)
     config = configured("serve.drafters={de: de-ngram}")
     for language in ("de", "fr"):
-        deploy_drafter(config, registry, tmp_path, language)
-    bound = [(app.name, app.target._bound_deployment.init_args[1]) for app in deployed]
+        deploy_drafter(config, target, registry, tmp_path, language)
+    bound = [(app.name, app.target._bound_deployment.init_args[2]) for app in deployed]
     assert bound == [("drafter-de", "de-ngram"), ("drafter-fr", "fr")]
 
 

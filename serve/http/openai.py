@@ -15,14 +15,15 @@ from common.types import MAX_LOGPROBS
 from serve.http.openai_fields import (
     Language,
     LogitBias,
+    Prompt,
     Speculation,
     SpeculationField,
     StopStrings,
     StopTokens,
     Strict,
     Text,
-    TokenId,
     only,
+    prompts_of,
 )
 from serve.http.text import RESERVED_VARIABLES
 
@@ -95,27 +96,12 @@ class GenerationFields(Strict):
         return False
 
 
-Prompt = (
-    Text
-    | Annotated[list[TokenId], Field(min_length=1)]
-    | Annotated[list[Text], Field(min_length=1)]
-    | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
-)
-
-
-def _prompts(prompt: Prompt) -> list[str | list[int]]:
-    if isinstance(prompt, str):
-        return [prompt]
-    tokens = [token for token in prompt if isinstance(token, int)]
-    return [tokens] if tokens else [each for each in prompt if not isinstance(each, int)]
-
-
 class CompletionRequest(GenerationFields):
     """`POST /v1/completions`."""
 
     prompt: Prompt
     """Text or token ids, or several of either."""
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=MAX_INT)] | None = None
     """0 only with echo."""
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     echo: bool = False
@@ -127,7 +113,7 @@ class CompletionRequest(GenerationFields):
     @field_validator("prompt")
     @classmethod
     def _not_too_many(cls, prompt: Prompt, info: ValidationInfo) -> Prompt:
-        count = len(_prompts(prompt)) * info.data.get("n", 1)
+        count = len(prompts_of(prompt)) * info.data.get("n", 1)
         if count > MAX_CHOICES:
             raise ValueError(f"prompts times n must be at most {MAX_CHOICES}, not {count}")
         return prompt
@@ -142,7 +128,7 @@ class CompletionRequest(GenerationFields):
     @property
     def prompts(self) -> list[str | list[int]]:
         """Always several."""
-        return _prompts(self.prompt)
+        return prompts_of(self.prompt)
 
     @property
     def texts(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -110,3 +110,19 @@ def _speculation(value: object) -> object:
 SpeculationField = Annotated[
     Speculation, BeforeValidator(_speculation, json_schema_input_type=str | int | dict[str, JsonValue])
 ]
+
+
+Prompt: TypeAlias = (
+    Text
+    | Annotated[list[TokenId], Field(min_length=1)]
+    | Annotated[list[Text], Field(min_length=1)]
+    | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1)]
+)
+
+
+def prompts_of(prompt: Prompt) -> list[str | list[int]]:
+    """Each as it was sent."""
+    if isinstance(prompt, str):
+        return [prompt]
+    tokens = [token for token in prompt if isinstance(token, int)]
+    return [tokens] if tokens else [each for each in prompt if not isinstance(each, int)]
