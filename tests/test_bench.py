@@ -14,7 +14,7 @@ from tiny_target import save_target
 from cluster.bench import acceptance, roundtrip
 from cluster.config import load_config
 from cluster.run import Run
-from train.corpus import read_text, write_corpus
+from train.corpus import write_corpus
 from train.evaluation.drafter import Evaluation, Models
 from train.prompts import sample_prompts
 from train.publishing import Place, publish
@@ -31,11 +31,9 @@ def test_roundtrip_reports(ray_cluster: None, capsys: pytest.CaptureFixture[str]
 def test_acceptance_is_that_of_the_runs_own_evaluation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, target = msgspec.structs.replace(tiny_recipe(), prompt="{source}"), save_target(tmp_path / "target")
     write_text(tmp_path, "de", "Nummer {}.")
-    text, corpus = tmp_path / "text", tmp_path / "de" / "corpus"
-    for folder in (text, corpus):
-        folder.mkdir(parents=True)
-    read_text(recipe.corpus, "de", str(tmp_path), text)
-    write_corpus(recipe.corpus, "de", {"de": text}, corpus)
+    corpus = tmp_path / "de" / "corpus"
+    corpus.mkdir(parents=True)
+    write_corpus(recipe.corpus, "de", str(tmp_path), corpus)
     asked = sample_prompts(recipe, {"de": corpus}, target, "test", recipe.evaluate.prompts, max_tokens=6).tokens
     expected = Models(target, target, recipe.evaluate).acceptance(asked)
     registry = str(tmp_path / "registry")
