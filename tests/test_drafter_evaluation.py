@@ -70,7 +70,7 @@ def test_of_the_promoted_drafter_only_the_acceptance_is_measured(
         while True:
             next(running)
     place = Place(registry=str(tmp_path / "registry"), name="de")
-    publish(place, target, target, ended.value.value)
+    publish(place, target, target, ended.value.value, {})
     assert Registry(place.registry).current("de") is not None
     monkeypatch.setattr(drafter, "measure_speed", lambda *_: pytest.fail("its speed is nobody's business"))
     settings = PublishSettings(require_speedup=None)
