@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from train import loop
+from train.estimate import checkpoint_bytes
 from train.job import LoopSettings, TrainingJob
 from train.loop import learning_rate
 from train.packing import Document, pack
@@ -104,6 +105,15 @@ def test_a_worker_takes_exactly_its_share_in_micro_batches(share: int, micro_row
     settings = LoopSettings(steps=1, rows_per_step=share * workers, learning_rate=1.0, micro_rows=micro_rows)
     rows, times = settings.micro_batches(workers)
     assert rows * times == share and rows <= micro_rows
+
+
+def test_the_disk_that_is_estimated_holds_all_checkpoints_that_there_can_be() -> None:
+    def per_parameter(**changes: int) -> int:
+        return checkpoint_bytes(msgspec.structs.replace(SETTINGS, **changes))
+
+    assert per_parameter() == 0
+    assert per_parameter(checkpoint_every=5) == 3 * 12
+    assert per_parameter(validate_every=5) == per_parameter(validate_every=5, checkpoint_every=5) == 4 * (12 + 4)
 
 
 class FakeEngine:

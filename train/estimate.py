@@ -84,7 +84,7 @@ class Estimator:
         loop = training.loop
         size = self._target if step.owner == "target" else self._drafter
         tokens = loop.steps * loop.rows_per_step * loop.row_length
-        disk = 2 * 4 * size + _checkpoint_bytes(loop) * size
+        disk = 2 * 4 * size + checkpoint_bytes(loop) * size
         log = read_progress(step.stage.folder / "model")
         speed = self._training_speed(training, size) if log is None else log.tokens_per_second
         seconds = None if speed is None else tokens / speed + self._judging(training)
@@ -113,7 +113,7 @@ class Estimator:
         return 2 * self._target * tokens / (self._operations_per_s * DECODING_UTILISATION)
 
 
-def _checkpoint_bytes(loop: LoopSettings) -> int:
+def checkpoint_bytes(loop: LoopSettings) -> int:
     """Of a parameter, in all checkpoints."""
     if loop.validate_every:
         return JUDGED_CHECKPOINTS * (OPTIMIZER_BYTES + 4)
