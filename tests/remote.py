@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
@@ -34,6 +35,13 @@ async def replica(engine: Engine | None = None, tls: ssl.SSLContext | None = Non
         yield made
     finally:
         await made.stop()
+
+
+async def freed(*replicas: Replica) -> None:
+    """Returns once no lease is held there."""
+    async with asyncio.timeout(5):
+        while any(each.num_leases for each in replicas):
+            await asyncio.sleep(0)
 
 
 def leases(verifier: Replica) -> AsyncGenerator[LeaseGrant]:

@@ -29,7 +29,7 @@ class FakeTraining:
         self.ends_well = True
         self.found: list[bool] = []
 
-    def __call__(self, jobs: dict[str, TrainingJob], resources: Resources, _: object) -> dict[str, Outcome]:
+    def __call__(self, jobs: dict[str, TrainingJob], resources: Resources, *_: object) -> dict[str, Outcome]:
         [(owner, job)] = jobs.items()
         checkpoint = Path(resources.storage, job.name, "checkpoint")
         self.found.append(checkpoint.exists())

@@ -9,7 +9,7 @@ from functools import cache
 import msgspec
 import pytest
 import tiny
-from remote import replica
+from remote import freed, replica
 from test_session import drafting_engine, speculation, streams
 from torch import Tensor
 
@@ -194,7 +194,7 @@ async def test_they_come_over_the_wire_before_the_text(request_: GenerationReque
         reported, output, _ = await write(request_, verifier.lease, drafter=drafter.lease)
         assert output == text(request_)
         assert_equal(reported, request_)
-        assert verifier.num_leases == drafter.num_leases == 0
+        await freed(verifier, drafter)
 
 
 class _Dying(Verification):

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import tiny
 import uvloop
+from remote import freed
 from torch import Tensor
 
 from common.engine import reference
@@ -52,13 +53,6 @@ async def replica(engine: object, name: str = "r") -> AsyncIterator[Replica]:
     await made.start()
     yield made
     await made.stop()
-
-
-async def freed(*replicas: Replica) -> None:
-    """Returns once no lease is held there."""
-    async with asyncio.timeout(5):
-        while any(each.num_leases for each in replicas):
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager
