@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -21,7 +22,6 @@ from serve.telemetry.metrics import Metrics
 
 VOCABULARY = 270
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-CONTEXT = 256
 
 
 class Deployed:
@@ -46,24 +46,34 @@ class Running:
     def __init__(self, service: Service, engines: list[Engine], replicas: list[Replica]) -> None:
         self.service = service
         self.replicas = replicas
-        self._engines = engines
+        self.engines = engines
 
     @property
     def held(self) -> int:
         """Leases, sessions and channels; none when no text is in progress."""
         channels = sum(map(len, self.service._streams._channels.values()))
-        sessions = sum(engine.num_sessions for engine in self._engines)
-        return sum(replica.num_leases for replica in self.replicas) + sessions + channels
+        sessions = sum(engine.num_sessions for engine in self.engines)
+        leases = sum(replica.num_leases for replica in self.replicas)
+        return leases + sessions + channels + self.service._in_progress
+
+    async def freed(self) -> None:
+        """Returns once nothing is held; all memory is accounted for then."""
+        async with asyncio.timeout(5):
+            while self.held:
+                await asyncio.sleep(0.0005)
+        for replica, engine in zip(self.replicas, self.engines, strict=True):
+            replica.check_health()
+            engine.check_integrity()
 
 
 @asynccontextmanager
 async def running(
-    settings: ServeSettings | None = None, languages: tuple[str, ...] = ("de",)
+    settings: ServeSettings | None = None, languages: tuple[str, ...] = ("de",), context_length: int = 256
 ) -> AsyncIterator[Running]:
-    settings = settings or ServeSettings(verifier=ReplicaSettings(kv_tokens=4096))
+    settings = settings or ServeSettings(chat_template=TEMPLATE, verifier=ReplicaSettings(kv_tokens=4096))
     tokenizer = tiny_tokenizer.byte_level(vocab_size=VOCABULARY)
     model = tiny.model(vocabulary=VOCABULARY)
-    fingerprint = Fingerprint(tokens="", special_tokens={}, vocab_size=VOCABULARY, context_length=CONTEXT)
+    fingerprint = Fingerprint(tokens="", special_tokens={}, vocab_size=VOCABULARY, context_length=context_length)
     engines = [
         tiny.verifier(model, kv_tokens=settings.verifier.kv_tokens),
         tiny.drafter(tiny.perturbed(model, 0.05), kv_tokens=settings.drafter.kv_tokens),
@@ -72,7 +82,8 @@ async def running(
     for replica in replicas:
         await replica.start()
     verifier, drafter = replicas
-    target: Any = SimpleNamespace(tokenizer=tokenizer, fingerprint=fingerprint)
+    stop = frozenset({tokenizer.eos_token_id})
+    target: Any = SimpleNamespace(tokenizer=tokenizer, fingerprint=fingerprint, stop_token_ids=stop)
     directory: Any = Deployed(drafter.lease)  # type: ignore[arg-type]
     metrics = Metrics(Recorder(), languages)
     service = Service(target, languages, settings, verifier.lease, directory, metrics)  # type: ignore[arg-type]

@@ -22,6 +22,7 @@ from serve.drafting.speculation import Speculation
 from serve.errors import ReplicaLost
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
+from serve.stream.hedging import hedged
 from serve.stream.lease import LeaseSource, take_lease
 from serve.stream.replica import LeaseGrant
 
@@ -58,7 +59,6 @@ class Deployments:
                 yield LeaseGrant(address=name, token="", incarnation="", name=name, fingerprint=FINGERPRINT)
                 await asyncio.Event().wait()
             finally:
-                await turns()  # until the call has ended
                 self.leases[name] -= 1
 
         return leases
@@ -117,7 +117,7 @@ def text(deployments: Deployments) -> AsyncGenerator[object]:
     """French at first; then the German drafter wins an audition against two others."""
     sources = Deployed({name: deployments.source(name) for name in ("de", "fr", "it", "es")})
     speculation = Speculation(REQUEST, sources, _Always(), deployments, load=lambda: 1)  # type: ignore[arg-type]
-    verifier = RemoteVerifier(deployments.source("target"), deployments)  # type: ignore[arg-type]
+    verifier = RemoteVerifier(hedged(deployments.source("target"), 0.0), deployments)  # type: ignore[arg-type]
     return generate(REQUEST, verifier, speculation)
 
 
@@ -126,13 +126,15 @@ async def freed(deployments: Deployments) -> None:
     assert deployments.held == 0, deployments.leases
 
 
-async def _cancelled_at_every_turn(work: Callable[[Deployments], Any]) -> int:
-    """The turns that the work takes; cancelled at each of them, it leaves nothing behind."""
+async def _cancelled_at_every_turn(work: Callable[[Deployments], Any], again_after: int) -> int:
+    """The turns that the work takes; cancelled at each of them, and again a little later, it leaves nothing behind."""
     for turn in range(5000):
         deployments = Deployments()
         task = asyncio.create_task(work(deployments))
         await turns(turn)
         ended = task.done()
+        task.cancel()
+        await turns(again_after)
         task.cancel()
         await asyncio.wait([task])
         await freed(deployments)
@@ -141,7 +143,11 @@ async def _cancelled_at_every_turn(work: Callable[[Deployments], Any]) -> int:
     raise AssertionError("it does not end")
 
 
-async def test_a_text_that_is_cancelled_at_any_turn_gives_up_all_leases() -> None:
+again = pytest.mark.parametrize("again_after", range(4))
+
+
+@again
+async def test_a_text_that_is_cancelled_at_any_turn_gives_up_all_leases(again_after: int) -> None:
     moved = False
 
     async def write(deployments: Deployments) -> None:
@@ -150,11 +156,12 @@ async def test_a_text_that_is_cancelled_at_any_turn_gives_up_all_leases() -> Non
             async for _ in rounds:
                 moved |= deployments.leases == Counter(target=1, de=1)
 
-    assert await _cancelled_at_every_turn(write) > 3 * WINDOW
+    assert await _cancelled_at_every_turn(write, again_after) > 3 * WINDOW
     assert moved, "the audition belongs to it"
 
 
-async def test_an_audition_that_is_cancelled_at_any_turn_gives_up_all_leases() -> None:
+@again
+async def test_an_audition_that_is_cancelled_at_any_turn_gives_up_all_leases(again_after: int) -> None:
     async def choose(deployments: Deployments) -> None:
         log = TokenLog(msgspec.structs.replace(REQUEST, prompt=(5,) * 40))
         candidates = [RemoteDrafter(name, deployments.source(name), deployments) for name in ("fr", "de", "it")]  # type: ignore[arg-type]
@@ -162,7 +169,7 @@ async def test_an_audition_that_is_cancelled_at_any_turn_gives_up_all_leases() -
         assert chosen is candidates[1] and deployments.leases["de"] == 1
         chosen.close()
 
-    assert await _cancelled_at_every_turn(choose) > 3 * TURNS
+    assert await _cancelled_at_every_turn(choose, again_after) > 3 * TURNS
 
 
 async def test_a_text_given_up_between_its_rounds_gives_up_all_leases() -> None:

@@ -65,7 +65,8 @@ async def _race(calls: list[_Call], source: LeaseSource, patience_s: float) -> _
 
 
 async def _close(calls: Collection[_Call]) -> None:
-    await asyncio.gather(*(call.close() for call in calls))
+    """They are closed also if this is cancelled."""
+    await asyncio.shield(asyncio.gather(*(call.close() for call in calls)))
 
 
 async def _first(grants: AsyncGenerator[LeaseGrant]) -> LeaseGrant:
