@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from random import Random
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from serve.drafting.trial import MEASURED, SETTLING, DraftingTrial
 
 WINDOW = SETTLING + MEASURED
-"""Rounds of a window of one text."""
 
 
 DOUBT = 0.2
@@ -27,7 +25,7 @@ def run(
         drafting += trial.drafting
         speed = 50.0 * (gain if trial.drafting else 1.0) * random.gauss(1.0, 0.08)
         tokens = 2 if trial.drafting else 1
-        for _ in range(SETTLING * sessions + math.ceil(MEASURED * math.sqrt(sessions))):
+        for _ in range(WINDOW * sessions):
             trial.observe(sessions, tokens, tokens / speed, promise)
     return drafting / windows
 

@@ -16,11 +16,8 @@ from __future__ import annotations
 import math
 from random import Random
 
-SETTLING = 8
-"""Rounds of each text at the start of a window, which still feel the one before."""
-MEASURED = 24
-"""Rounds after them, which count, of one text alone; of n texts √n times as many in all: each then writes less of the
-window, so the slower way costs less, and what is measured is known better all the same."""
+SETTLING, MEASURED = 8, 24
+"""Rounds a text at the start of a window, which still feel the one before, and those after them, which count."""
 SPAN = 16
 """Windows of a kind that its average remembers."""
 MEMORY = 0.99
@@ -103,7 +100,7 @@ class DraftingTrial:
         if self.drafting:
             self._promise += (math.log(promise) - self._promise) / (SETTLING * sessions)
         self._window.add(sessions, tokens, seconds)
-        if self._window.full:
+        if self._window.rounds >= SETTLING + MEASURED:
             level = self._window.level
             self._levels.setdefault(level, LoadLevel()).add(self.drafting, self._window.log_speed, self._promise)
             self._window = _Window()
@@ -123,24 +120,18 @@ class DraftingTrial:
 
 class _Window:
     def __init__(self) -> None:
-        self._rounds = 0.0
-        """Of each text."""
-        self._measured = 0.0
+        self.rounds = 0.0
+        """A text."""
         self._doublings = 0.0
         self._tokens = 0
         self._text_seconds = 0.0
 
     def add(self, sessions: int, tokens: int, seconds: float) -> None:
-        self._rounds += 1.0 / sessions
-        if self._rounds > SETTLING:
-            self._measured += 1.0 / math.sqrt(sessions)
+        self.rounds += 1.0 / sessions
+        if self.rounds > SETTLING:
             self._doublings += math.log2(sessions) * seconds
             self._tokens += tokens
             self._text_seconds += seconds
-
-    @property
-    def full(self) -> bool:
-        return self._measured >= MEASURED
 
     @property
     def level(self) -> int:
