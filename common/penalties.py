@@ -76,7 +76,7 @@ def _add_bias(rows_NV: Tensor, sampling: SamplingParams) -> None:
 def _penalise(rows_NV: Tensor, context: Context) -> None:
     """In place, and only in the columns of tokens that occur in the text."""
     sampling = context.sampling
-    tokens_U, text_NU, output_NU = _counts(context, rows_NV.device)
+    tokens_U, text_NU, output_NU = _counts(context, rows_NV.shape[-1], rows_NV.device)
     logits_NU = rows_NV[:, tokens_U]
     repeated_NU = torch.where(
         logits_NU > 0, logits_NU / sampling.repetition_penalty, logits_NU * sampling.repetition_penalty
@@ -88,15 +88,26 @@ def _penalise(rows_NV: Tensor, context: Context) -> None:
     rows_NV[:, tokens_U] = logits_NU
 
 
-def _counts(context: Context, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _counts(context: Context, vocabulary: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """The distinct tokens [U], and how often the text, and the output alone, hold them before each row [N, U]."""
     known = len(context.tokens)
     # By way of an array: torch reads a list of thousands of numbers ten times slower.
-    tokens_T = torch.asarray(array("q", (*context.tokens, *context.draft)), dtype=torch.int64, device=device)
-    tokens_U, index_T = tokens_T.unique(return_inverse=True)
+    tokens = array("q", context.tokens)
+    tokens.extend(context.draft)
+    tokens_U, index_T = _distinct(torch.asarray(tokens, dtype=torch.int64, device=device), vocabulary)
     distinct = len(tokens_U)
     prompt_U = index_T[: context.prompt_length].bincount(minlength=distinct)
     output_U = index_T[context.prompt_length : known].bincount(minlength=distinct)
     drafted_NU = F.pad(F.one_hot(index_T[known:], distinct).cumsum(dim=0), (0, 0, 1, 0))
     output_NU = output_U + drafted_NU
     return tokens_U, prompt_U + output_NU, output_NU
+
+
+def _distinct(tokens_T: Tensor, vocabulary: int) -> tuple[Tensor, Tensor]:
+    """The distinct tokens [U], ascending, and the place of each token [T] among them."""
+    if len(tokens_T) * 16 < vocabulary:
+        return tokens_T.unique(return_inverse=True)
+    # A long text is sorted more slowly than a vocabulary is looked through.
+    occurs_V = torch.zeros(vocabulary, dtype=torch.bool, device=tokens_T.device).index_fill_(0, tokens_T, True)
+    place_V = occurs_V.cumsum(dim=0) - 1
+    return occurs_V.nonzero().squeeze(1), place_V[tokens_T]

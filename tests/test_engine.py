@@ -82,6 +82,35 @@ def test_a_session_without_room_waits_and_is_admitted_when_another_closes() -> N
     assert engine.num_sessions == engine.memory.held_blocks == 0
 
 
+def test_a_session_that_does_not_fit_is_tried_again_only_when_it_might(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever the engine is asked what to do next, it would walk through the prompt in vain."""
+    engine, tries = tiny.verifier(_MODELS["llama"], kv_tokens=96), 0
+    begin = ModelRunner.begin
+
+    def counted(runner: ModelRunner, max_length: int) -> CachedSequence:
+        nonlocal tries
+        tries += 1
+        return begin(runner, max_length)
+
+    _ask(engine, 0, tuple(range(3, 43)), max_length=60)
+    _ask(engine, 1, tuple(range(50, 10, -1)), max_length=60)
+    monkeypatch.setattr(ModelRunner, "begin", counted)
+    for length in (40, 41, 42):
+        engine.handle(0, Verify(session=0, base=length))
+        assert engine.busy and [key for key, _ in engine.step()] == [0] and not engine.busy
+    assert tries == 2
+    engine.handle(0, Close(session=0))
+    assert engine.busy and [key for key, _ in engine.step()] == [1]
+    assert tries == 3
+
+
+def test_a_session_fits_once_another_has_run_what_they_share() -> None:
+    engine = tiny.verifier(_MODELS["llama"], kv_tokens=96)
+    _ask(engine, 0, (*_SYSTEM, 7), max_length=60)
+    _ask(engine, 1, (*_SYSTEM, 8), max_length=60)
+    assert [[key for key, _ in engine.step()] for _ in range(2)] == [[0], [1]]
+
+
 def test_a_long_prompt_does_not_hold_up_others() -> None:
     engine = tiny.verifier(tiny.model(), prefill_chunk=16)
     engine.handle("long", _open(1, prompt=tuple([5] * 100), max_length=110))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.ngram import NgramIndex
+from common.ngram import NgramLookup
 
 texts = st.lists(st.integers(0, 2), max_size=40)
 
@@ -27,19 +27,19 @@ def search(tokens: list[int], count: int, max_ngram: int, min_ngram: int) -> tup
 @given(tokens=texts, count=st.integers(0, 8), sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)))
 def test_a_draft_is_what_a_search_through_the_text_finds(tokens: list[int], count: int, sizes: tuple[int, int]) -> None:
     min_ngram, max_ngram = sorted(sizes)
-    index = NgramIndex(tokens, max_ngram=max_ngram, min_ngram=min_ngram)
-    assert index.propose(count) == search(tokens, count, max_ngram, min_ngram)
+    lookup = NgramLookup(tokens, max_ngram=max_ngram, min_ngram=min_ngram)
+    assert lookup.propose(count) == search(tokens, count, max_ngram, min_ngram)
 
 
 @settings(deadline=None)
 @given(pieces=st.lists(texts, max_size=5))
 def test_it_does_not_matter_in_which_pieces_a_text_comes(pieces: list[list[int]]) -> None:
-    index, whole = NgramIndex(), [token for piece in pieces for token in piece]
+    lookup, whole = NgramLookup(), [token for piece in pieces for token in piece]
     for piece in pieces:
-        index.propose(3)
-        index.extend(piece)
-    assert len(index) == len(whole)
-    assert index.propose(5) == NgramIndex(whole).propose(5)
+        lookup.propose(3)
+        lookup.extend(piece)
+    assert len(lookup) == len(whole)
+    assert lookup.propose(5) == NgramLookup(whole).propose(5)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def test_it_does_not_matter_in_which_pieces_a_text_comes(pieces: list[list[int]]
     ids=["example", "the latest wins", "the longest wins", "a loop is drafted in full", "nothing repeats", "empty"],
 )
 def test_drafts_by_hand(tokens: tuple[int, ...], draft: tuple[int, ...]) -> None:
-    assert NgramIndex(tokens).propose(2) == draft
+    assert NgramLookup(tokens).propose(2) == draft
 
 
 @pytest.mark.parametrize(("min_ngram", "max_ngram"), [(0, 4), (5, 4)])
 def test_sizes_out_of_range_are_refused(min_ngram: int, max_ngram: int) -> None:
     with pytest.raises(ValueError, match="min_ngram"):
-        NgramIndex(min_ngram=min_ngram, max_ngram=max_ngram)
+        NgramLookup(min_ngram=min_ngram, max_ngram=max_ngram)

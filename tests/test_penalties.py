@@ -36,8 +36,8 @@ def _contexts(draw: st.DrawFn) -> Context:
     return Context(draw(_SAMPLING), tokens, prompt_length, draw(st.lists(_TOKENS, max_size=8)))
 
 
-def logits(rows: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
+def logits(rows: int, seed: int = 0, vocabulary: int = VOCABULARY) -> torch.Tensor:
+    return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
 
 
 def one(sampling: SamplingParams, row: list[float], tokens: list[int], prompt_length: int) -> list[float]:
@@ -46,10 +46,14 @@ def one(sampling: SamplingParams, row: list[float], tokens: list[int], prompt_le
 
 
 @settings(deadline=None)
-@given(contexts=st.lists(_contexts(), min_size=1, max_size=5), seed=st.integers(0, 100))
-def test_every_row_equals_the_definition(contexts: list[Context], seed: int) -> None:
+@given(
+    contexts=st.lists(_contexts(), min_size=1, max_size=5),
+    vocabulary=st.sampled_from([VOCABULARY, 20 * VOCABULARY]),
+    seed=st.integers(0, 100),
+)
+def test_every_row_equals_the_definition(contexts: list[Context], vocabulary: int, seed: int) -> None:
     """Each drafted token is output to the rows after it, whatever other texts are in the batch."""
-    raw = logits(sum(c.rows for c in contexts), seed)
+    raw = logits(sum(c.rows for c in contexts), seed, vocabulary)
     expected = [
         reference.adjusted(row, [*c.tokens, *c.draft[:i]], c.prompt_length, c.sampling)
         for c, rows in zip(contexts, raw.split([c.rows for c in contexts]), strict=True)

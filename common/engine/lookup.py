@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from common.engine.sessions import Key
 from common.messages import Close, Draft, Open, Propose, Reply, Request
-from common.ngram import NgramIndex
+from common.ngram import NgramLookup
 
 
 class LookupEngine:
     """Answers to `Propose` as an engine would, at the next step."""
 
     def __init__(self, *, max_ngram: int = 4, min_ngram: int = 2) -> None:
-        self._texts: dict[Key, NgramIndex] = {}
+        self._texts: dict[Key, NgramLookup] = {}
         self._replies: list[tuple[Key, Reply]] = []
         self._sizes = {"max_ngram": max_ngram, "min_ngram": min_ngram}
 
     def handle(self, key: Key, request: Request) -> None:
         match request:
             case Open():
-                self._texts[key] = NgramIndex(request.committed, **self._sizes)
+                self._texts[key] = NgramLookup(request.committed, **self._sizes)
             case Propose():
                 text = self._texts[key]
                 text.extend(request.committed)

@@ -14,10 +14,11 @@ from itertools import chain
 
 import msgspec
 
+from common.engine.prefix import Prefix
 from common.engine.runner import Runner
 from common.engine.sequence import CachedSequence
 from common.messages import Open, Prefill, Question
-from common.types import SamplingParams, StepCost
+from common.types import SamplingParams, StepCost, TokenIds
 
 _FREE = StepCost()
 
@@ -73,6 +74,25 @@ class Session:
         return self.uncached > 1 or isinstance(self.work, Prefill)
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """How things were when the oldest waiting session did not fit. To try again it takes a walk through its prompt."""
+
+    session: Session
+    length: int
+    """Tokens that it needed memory for."""
+    available: int
+    running: int
+    unknown: tuple[Prefix, TokenIds] | None
+    """The next block that it could share, were it known."""
+
+    def stands(self, session: Session, length: int, available: int, running: int) -> bool:
+        """Whether nothing has become better since."""
+        shared = self.unknown is not None and self.unknown[1] in self.unknown[0].children
+        no_better = length >= self.length and available <= self.available and running >= self.running
+        return session is self.session and no_better and not shared
+
+
 class SessionTable:
     """Sessions by key, in the order they were opened.
 
@@ -86,6 +106,7 @@ class SessionTable:
         self._sessions: dict[Key, Session] = {}
         self._prefix_hit_tokens = 0
         self._preemptions = 0
+        self._refusal: _Refusal | None = None
 
     def open(self, key: Key, request: Open) -> None:
         """Raises ValueError if the session could never be served here."""
@@ -161,11 +182,16 @@ class SessionTable:
 
         Else those would soon preempt it again.
         """
-        if self._runner.pool.available_blocks <= running:  # at least one block would be new
+        length, available = len(session.tokens) + self._ahead(session), self._runner.pool.available_blocks
+        if available <= running:  # at least one block would be new
+            return False
+        if self._refusal is not None and self._refusal.stands(session, length, available, running):
             return False
         sequence = self._runner.begin(session.max_length)
         hits = sequence.adopt(session.tokens)
-        if not sequence.grow(len(session.tokens) - sequence.length + self._ahead(session), spare=running):
+        if not sequence.grow(length - sequence.length, spare=running):
+            unknown = sequence.next_block(session.tokens, session.committed)
+            self._refusal = _Refusal(session, length, available, running, unknown)
             sequence.release()
             return False
         session.sequence = sequence

@@ -20,7 +20,7 @@ import msgspec
 
 from common.languages import GENERALIST
 from common.messages import Verdict
-from common.ngram import NgramIndex
+from common.ngram import NgramLookup
 from common.rounds import TokenLog
 from common.types import GenerationRequest, StepCost, TokenIds
 from serve.drafting.audition import Patience, audition
@@ -83,7 +83,7 @@ class Speculation:
         self._streams = streams
         self._load = load
         self._deadline_s = deadline_s
-        self._ngrams = NgramIndex()
+        self._ngrams = NgramLookup()
         # Whoever asked for a drafter, or for none, gets just that.
         self._may_move = request.drafter is None and request.max_draft_length != 0
         self._patience = Patience()
