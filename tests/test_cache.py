@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -15,15 +14,14 @@ from common.engine.cache import BlockPool, CacheIntegrityError
 from common.engine.sequence import CachedSequence
 
 SIZE = 4
-CPU = torch.device("cpu")
 
 texts = st.lists(st.integers(0, 1), min_size=1, max_size=24)
 """Few tokens, so that texts often begin alike."""
 
 
-def sequence_in(pool: BlockPool, tokens: list[int], max_length: int = 64) -> CachedSequence:
+def sequence_in(pool: BlockPool, tokens: list[int]) -> CachedSequence:
     """One that has run all of `tokens`, and registered them."""
-    sequence = CachedSequence(pool, max_length, CPU)
+    sequence = CachedSequence(pool)
     assert sequence.grow(len(tokens))
     sequence.cached += tokens
     sequence.register(len(tokens))
@@ -31,7 +29,7 @@ def sequence_in(pool: BlockPool, tokens: list[int], max_length: int = 64) -> Cac
 
 
 def adopted(pool: BlockPool, tokens: list[int]) -> int:
-    sequence = CachedSequence(pool, 64, CPU)
+    sequence = CachedSequence(pool)
     gained = sequence.adopt(tokens)
     sequence.release()
     return gained
@@ -59,7 +57,7 @@ class Cache(RuleBasedStateMachine):
 
     @rule(target=running, tokens=texts)
     def begin(self, tokens: list[int]) -> _Text:
-        sequence = CachedSequence(self.pool, 24, CPU)
+        sequence = CachedSequence(self.pool)
         gained = sequence.adopt(tokens)
         assert gained == sequence.length < len(tokens)
         self.texts.append(_Text(sequence, tokens, tokens[:gained]))
@@ -73,8 +71,8 @@ class Cache(RuleBasedStateMachine):
         fits = needed <= self.pool.available_blocks
         assert text.sequence.grow(len(tokens)) == fits
         if fits:
-            for position in range(start, start + len(tokens)):
-                self.written[int(text.sequence.slots[position])] = tuple(text.tokens[: position + 1])
+            for position, slot in enumerate(text.sequence.slots(start, start + len(tokens)), start):
+                self.written[slot] = tuple(text.tokens[: position + 1])
             text.sequence.cached += tokens
             text.cached = text.tokens[: start + len(tokens)]
 
@@ -117,7 +115,7 @@ class Cache(RuleBasedStateMachine):
     def every_sequence_reads_its_own_text(self) -> None:
         for text in self.texts:
             assert text.sequence.cached == text.cached
-            for position, slot in enumerate(text.sequence.slots[: text.sequence.length].tolist()):
+            for position, slot in enumerate(text.sequence.slots(0, text.sequence.length)):
                 assert self.written[slot] == tuple(text.cached[: position + 1])
 
     def teardown(self) -> None:
@@ -132,7 +130,7 @@ TestCache.settings = settings(max_examples=60, stateful_step_count=40, deadline=
 
 @given(cached=st.lists(st.integers(0, 2), max_size=8), tokens=st.lists(st.integers(0, 2), min_size=1, max_size=8))
 def test_only_the_common_prefix_is_kept_and_never_the_last_token(cached: list[int], tokens: list[int]) -> None:
-    sequence = CachedSequence(BlockPool(16), 16, CPU)
+    sequence = CachedSequence(BlockPool(16))
     assert sequence.grow(len(cached))
     sequence.cached += cached
     sequence.keep_common_prefix(tokens)
@@ -144,7 +142,7 @@ def test_only_the_common_prefix_is_kept_and_never_the_last_token(cached: list[in
 def test_a_registered_text_is_shared_block_by_block_while_held_and_after() -> None:
     pool = BlockPool(16 * SIZE, SIZE)
     first = sequence_in(pool, [1, 2, 3, 4, 5, 6, 7, 8, 9])
-    second = CachedSequence(pool, 64, CPU)
+    second = CachedSequence(pool)
     assert second.adopt([1, 2, 3, 4, 5, 6, 7, 8]) == 4, "the last token is to be run"
     assert second.adopt([1, 2, 3, 4, 5, 6, 7, 8, 9]) == 4
     assert second.blocks == first.blocks[:2]
@@ -160,7 +158,7 @@ def test_two_that_ran_the_same_text_share_it_once_it_is_registered() -> None:
     both = [sequence_in(pool, [1] * 9), sequence_in(pool, [1] * 9)]
     assert both[0].blocks[:2] == both[1].blocks[:2] and both[0].blocks[2] != both[1].blocks[2]
     assert pool.held_blocks == 4
-    assert both[0].slots[:8].tolist() == both[1].slots[:8].tolist()
+    assert both[0].slots(0, 8) == both[1].slots(0, 8)
 
 
 def test_texts_whose_hashes_collide_are_not_taken_for_each_other() -> None:
@@ -194,7 +192,7 @@ def test_a_registered_block_is_not_rewritten_but_run_anew_elsewhere() -> None:
 
 def test_growth_is_refused_whole_and_leaves_the_spare_blocks() -> None:
     pool = BlockPool(4 * SIZE, SIZE)
-    sequence = CachedSequence(pool, 64, CPU)
+    sequence = CachedSequence(pool)
     assert not sequence.grow(2 * SIZE, spare=3)
     assert sequence.blocks == [] and sequence.room == 0
     assert sequence.grow(2 * SIZE, spare=2) and sequence.room == 2 * SIZE

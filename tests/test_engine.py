@@ -40,7 +40,7 @@ _DRAFTING = tiny.perturbed(tiny.model(), 0.05)
 def test_packed_logits_equal_the_plain_model(shape: str, texts: list[list[int]], cuts: list[int]) -> None:
     """Whatever is cached, however long the others are, wherever the prompt is cut, and after a rollback."""
     runner = ModelRunner(_MODELS[shape], kv_tokens=1024)
-    sequences = [runner.begin(len(text) + 1) for text in texts]
+    sequences = [runner.begin() for _ in texts]
     assert all(s.grow(len(text)) for s, text in zip(sequences, texts, strict=True))
     halves = [min(cut, len(text) - 1) for text, cut in zip(texts, cuts, strict=False)]
     runner.forward([Feed(s, t[:h], 0) for s, t, h in zip(sequences, texts, halves, strict=True)])
@@ -87,10 +87,10 @@ def test_a_session_that_does_not_fit_is_tried_again_only_when_it_might(monkeypat
     engine, tries = tiny.verifier(_MODELS["llama"], kv_tokens=96), 0
     begin = ModelRunner.begin
 
-    def counted(runner: ModelRunner, max_length: int) -> CachedSequence:
+    def counted(runner: ModelRunner) -> CachedSequence:
         nonlocal tries
         tries += 1
-        return begin(runner, max_length)
+        return begin(runner)
 
     _ask(engine, 0, tuple(range(3, 43)), max_length=60)
     _ask(engine, 1, tuple(range(50, 10, -1)), max_length=60)
@@ -356,20 +356,44 @@ def test_the_youngest_is_preempted_and_comes_back_before_those_that_came_later()
         assert [key for key, _ in engine.step()] == served
 
 
-@given(
-    lengths=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=8),
-    max_keys=st.integers(100, 300),
-)
-def test_no_group_gathers_more_keys_than_allowed_and_every_token_is_in_one(
-    lengths: list[tuple[int, int]], max_keys: int
-) -> None:
-    pool, feeds = BlockPool(2048), []
+def _feeds(pool: BlockPool, lengths: Sequence[tuple[int, int]]) -> list[Feed]:
+    """Of sequences with that many tokens cached and to be run."""
+    feeds = []
     for cached, width in lengths:
-        sequence = CachedSequence(pool, 100, torch.device("cpu"))
+        sequence = CachedSequence(pool)
         assert sequence.grow(cached + width)
         sequence.cached += [0] * cached
         feeds.append(Feed(sequence, [0] * width, 1))
-    batch = pack(feeds, torch.device("cpu"), max_keys=max_keys)
-    assert all(group.kv_slots_BL.numel() <= max_keys for group in batch.groups)
-    rows = torch.cat([group.rows_Q for group in batch.groups])
-    assert sorted(rows.tolist()) == list(range(sum(width for _, width in lengths)))
+    return feeds
+
+
+@given(
+    lengths=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 40)), min_size=1, max_size=8),
+    max_blocks=st.integers(7, 20),
+)
+def test_no_group_gathers_more_blocks_than_allowed_and_every_token_is_in_one(
+    lengths: list[tuple[int, int]], max_blocks: int
+) -> None:
+    feeds = _feeds(BlockPool(2048), lengths)
+    batch = pack(feeds, torch.device("cpu"), max_blocks=max_blocks)
+    assert all(group.blocks_BK.numel() <= max_blocks for group in batch.groups)
+    rows = [row for group in batch.groups for row in range(group.rows.start, group.rows.stop)]
+    assert rows == list(range(sum(width for _, width in lengths)))
+    ends = batch.position_ids[0, batch.logit_rows] + 1
+    assert ends.tolist() == [feed.end for feed in feeds], "logits come in the order of the feeds"
+
+
+def _gathered(lengths: Sequence[tuple[int, int]]) -> list[int]:
+    """Blocks of each group, padding included."""
+    pool = BlockPool(2**17)
+    batch = pack(_feeds(pool, lengths), torch.device("cpu"), max_blocks=pool.num_blocks)
+    return [group.blocks_BK.numel() for group in batch.groups]
+
+
+def test_one_long_text_does_not_pad_the_keys_of_all_others() -> None:
+    """One of 2,001 tokens and 31 of 101: as one group they would gather twelve times the blocks that there are."""
+    gathered = _gathered([(100, 1)] * 20 + [(2000, 1)] + [(100, 1)] * 11)
+    assert len(gathered) == 2 and sum(gathered) < 2 * (126 + 31 * 7)
+    assert len(_gathered([(100, 1)] * 32)) == 1
+    assert len(_gathered([(2000, 1), (1500, 1), (1100, 1)])) == 1, "another kernel call would cost more"
+    assert len(_gathered([(200, 1), (20, 1), (20, 1)])) == 1, "likewise, there being few"

@@ -25,7 +25,7 @@ IDS = torch.tensor([2, 5, 7, 31, 60])
 
 def logits(model, tokens: list[int]) -> torch.Tensor:  # type: ignore[no-untyped-def]
     runner = ModelRunner(model, kv_tokens=64)
-    sequence = runner.begin(16)
+    sequence = runner.begin()
     assert sequence.grow(len(tokens))
     [rows] = runner.forward([Feed(sequence, tokens, wanted=2)])
     return rows

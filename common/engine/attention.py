@@ -59,11 +59,11 @@ def attend(
         value[0].transpose(0, 1),
     )
     query_THD = query[0].transpose(0, 1)
-    output_THD = query_THD.new_empty(*query_THD.shape[:2], values.shape[-1])
-    for group in step.batch.groups:
-        mask = group.mask(sliding_window)
-        out_BNHD = _attend_group(query_THD, keys, values, group, mask, scaling, softcap)
-        output_THD.index_copy_(0, group.rows_Q, out_BNHD.flatten(0, 1).index_select(0, group.real_Q))
+    outputs = [
+        group.unpadded(_attend_group(query_THD, keys, values, group, group.mask(sliding_window), scaling, softcap))
+        for group in step.batch.groups
+    ]
+    output_THD = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
     return output_THD.unsqueeze(0), None
 
 
@@ -76,8 +76,8 @@ def _attend_group(
     scaling: float | None,
     softcap: float | None,
 ) -> Tensor:
-    q_BHND = query_THD[group.queries_BN].transpose(1, 2)
-    k_BHLD, v_BHLD = (_gathered(stored, group.kv_slots_BL) for stored in (keys, values))
+    q_BHND = group.queries(query_THD).transpose(1, 2)
+    k_BHLD, v_BHLD = (_gathered(stored, group) for stored in (keys, values))
     shared_heads = q_BHND.shape[1] != k_BHLD.shape[1]
     if softcap is not None:
         return _softcapped(q_BHND, k_BHLD, v_BHLD, mask, scaling, softcap)
@@ -87,9 +87,11 @@ def _attend_group(
     return out_BHND.transpose(1, 2)
 
 
-def _gathered(stored: Tensor, slots_BL: Tensor) -> Tensor:
+def _gathered(stored: Tensor, group: Group) -> Tensor:
     """[B, heads, L, head_dim]; `index_select` is several times as fast as indexing by a matrix."""
-    return stored.index_select(0, slots_BL.flatten()).unflatten(0, slots_BL.shape).transpose(1, 2)
+    blocks_BK = group.blocks_BK
+    gathered = stored.index_select(0, blocks_BK.flatten()).unflatten(0, blocks_BK.shape).flatten(1, 2)
+    return gathered[:, : group.length].transpose(1, 2)
 
 
 def _softcapped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -28,5 +29,5 @@ def draw_for(sessions: Sequence[Session], drafts: Sequence[Sequence[int]], logit
     adjusted_RV = adjust(torch.cat(list(logits)), contexts)
     rows = [(context, i) for context in contexts for i in range(context.rows)]
     drawn_R = draw(adjusted_RV, [c.sampling for c, _ in rows], [len(c.tokens) + i for c, i in rows])
-    # One copy from the device for all of them.
-    return [part.tolist() for part in drawn_R.cpu().split([context.rows for context in contexts])]
+    drawn = iter(drawn_R.tolist())  # one copy from the device for all of them
+    return [list(islice(drawn, context.rows)) for context in contexts]

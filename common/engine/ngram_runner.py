@@ -28,9 +28,9 @@ class NgramRunner:
         self.context_length: int = model.config.max_position_embeddings
         self.pool = BlockPool(kv_tokens)
 
-    def begin(self, max_length: int) -> CachedSequence:
+    def begin(self) -> CachedSequence:
         """See `Runner.begin`."""
-        return CachedSequence(self.pool, max_length, self.device)
+        return CachedSequence(self.pool)
 
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
         """See `Runner.forward`; tokens whose logits are not wanted cost nothing."""

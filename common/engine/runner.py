@@ -26,8 +26,8 @@ class Runner(Protocol):
     context_length: int
     pool: BlockPool
 
-    def begin(self, max_length: int) -> CachedSequence:
-        """A sequence of at most `max_length` tokens; it has no memory yet."""
+    def begin(self) -> CachedSequence:
+        """An empty sequence; it has no memory yet."""
 
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
         """Run one step. Each feed's sequence has room for its tokens; afterwards they are cached.
@@ -57,17 +57,17 @@ class ModelRunner:
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.context_length: int = model.config.get_text_config().max_position_embeddings
         self.pool = BlockPool(kv_tokens)
-        self._store = KVStore(self.pool.capacity)
+        self._store = KVStore(self.pool.num_blocks, self.pool.block_size)
         self._try()
 
-    def begin(self, max_length: int) -> CachedSequence:
+    def begin(self) -> CachedSequence:
         """See `Runner.begin`."""
-        return CachedSequence(self.pool, max_length, self.device)
+        return CachedSequence(self.pool)
 
     @torch.inference_mode()
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
         """See `Runner.forward`."""
-        batch = pack(feeds, self.device, max_keys=self.pool.capacity)
+        batch = pack(feeds, self.device, max_blocks=self.pool.num_blocks)
         logits = self._model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
@@ -86,13 +86,14 @@ class ModelRunner:
         """Run two texts in either order: all memory is taken at the start and not under load, and either text, when it
         is the first, is what it would be alone."""
         step = max(1, self.vocabulary // 5)
-        texts = [[step], [2 * step, 3 * step, 4 * step]][: self.pool.num_blocks]
+        # Equally long, so that packing leaves them in the order given.
+        texts = [[step, 2 * step], [3 * step, 4 * step]][: self.pool.num_blocks]
         firsts, seconds = self._logits_of(texts), self._logits_of(texts[::-1])[::-1]
         for one, other in zip(firsts, seconds, strict=True):
             check_logits(self._model.config.name_or_path, one, other)
 
     def _logits_of(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
-        sequences = [self.begin(len(tokens)) for tokens in texts]
+        sequences = [self.begin() for _ in texts]
         assert all(sequence.grow(len(tokens)) for sequence, tokens in zip(sequences, texts, strict=True))
         feeds = [Feed(sequence, tokens, len(tokens)) for sequence, tokens in zip(sequences, texts, strict=True)]
         logits = self.forward(feeds)

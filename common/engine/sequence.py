@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from itertools import compress, count
 from operator import ne
 
-import torch
-
 from common.engine.cache import BlockPool
 from common.engine.prefix import Prefix
 from common.types import TokenIds
@@ -23,19 +21,13 @@ from common.types import TokenIds
 class CachedSequence:
     """Empty at first, and without memory.
 
-    Args:
-        max_length: most tokens it will ever hold.
-
     Attributes:
-        slots: int64 [max_length, rounded up to whole blocks], the slot of each position that has a block.
         cached: the tokens whose keys and values are stored, in order.
         blocks: what it holds, in order.
     """
 
-    def __init__(self, pool: BlockPool, max_length: int, device: torch.device) -> None:
+    def __init__(self, pool: BlockPool) -> None:
         self._pool = pool
-        self._slots_BS = torch.zeros(pool.blocks_for(max_length), pool.block_size, dtype=torch.int64, device=device)
-        self.slots = self._slots_BS.view(-1)
         self.blocks: list[int] = []
         self.cached: list[int] = []
         self._registered: list[Prefix] = []
@@ -49,6 +41,15 @@ class CachedSequence:
     def room(self) -> int:
         """Tokens that can be run before it must grow."""
         return len(self.blocks) * self._pool.block_size - self.length
+
+    def slots(self, start: int, stop: int) -> list[int]:
+        """Where the keys and values of tokens[start:stop] are in the pool."""
+        size = self._pool.block_size
+        return [self.blocks[position // size] * size + position % size for position in range(start, stop)]
+
+    def blocks_of(self, length: int) -> list[int]:
+        """Those of the first `length` tokens."""
+        return self.blocks[: self._pool.blocks_for(length)]
 
     def adopt(self, tokens: Sequence[int]) -> int:
         """Share what the pool knows of `tokens`, which begin with those cached; returns how many were gained.
@@ -67,7 +68,6 @@ class CachedSequence:
         self._pool.release(reversed(replaced))
         self._registered += known
         self.cached[start:] = tokens[start : self._registered_length]
-        self._map(first, len(self._registered))
         return self.length - before
 
     def next_block(self, tokens: Sequence[int], length: int) -> tuple[Prefix, TokenIds] | None:
@@ -79,15 +79,13 @@ class CachedSequence:
 
     def grow(self, num_tokens: int, *, spare: int = 0) -> bool:
         """Hold blocks for `num_tokens` more than are cached; False if less than `spare` would then be available."""
-        held = len(self.blocks)
-        missing = self._pool.blocks_for(self.length + num_tokens) - held
+        missing = self._pool.blocks_for(self.length + num_tokens) - len(self.blocks)
         if missing <= 0:
             return True
         blocks = self._pool.take(missing) if missing + spare <= self._pool.available_blocks else None
         if blocks is None:
             return False
         self.blocks += blocks
-        self._map(held, len(self.blocks))
         return True
 
     def register(self, length: int) -> None:
@@ -97,9 +95,7 @@ class CachedSequence:
             index = start // size
             prefix = self._pool.register(self._known, tuple(self.cached[start : start + size]), self.blocks[index])
             self._registered.append(prefix)
-            if prefix.block != self.blocks[index]:
-                self.blocks[index] = prefix.block
-                self._map(index, index + 1)
+            self.blocks[index] = prefix.block
 
     def rollback(self, length: int) -> None:
         """Forget all but the first `length` tokens; a few more if they are in a registered block, which stays as is."""
@@ -134,9 +130,3 @@ class CachedSequence:
     @property
     def _registered_length(self) -> int:
         return len(self._registered) * self._pool.block_size
-
-    def _map(self, first: int, stop: int) -> None:
-        """Write the slots of blocks[first:stop]."""
-        size, device = self._pool.block_size, self.slots.device
-        starts_B = torch.tensor(self.blocks[first:stop], dtype=torch.int64, device=device) * size
-        torch.add(starts_B.unsqueeze(1), torch.arange(size, device=device), out=self._slots_BS[first:stop])

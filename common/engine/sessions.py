@@ -187,7 +187,7 @@ class SessionTable:
             return False
         if self._refusal is not None and self._refusal.stands(session, length, available, running):
             return False
-        sequence = self._runner.begin(session.max_length)
+        sequence = self._runner.begin()
         hits = sequence.adopt(session.tokens)
         if not sequence.grow(length - sequence.length, spare=running):
             unknown = sequence.next_block(session.tokens, session.committed)

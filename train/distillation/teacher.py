@@ -81,7 +81,7 @@ def _logits(runner: ModelRunner, answers: Sequence[Answer]) -> list[Tensor]:
     feeds = []
     for answer in answers:
         tokens = [*answer.prompt, *answer.output[:-1]]
-        sequence = runner.begin(len(tokens))
+        sequence = runner.begin()
         has_room = sequence.grow(len(tokens))
         assert has_room, "the cache was made for this batch"
         feeds.append(Feed(sequence, tokens, wanted=len(answer.output)))
