@@ -40,26 +40,36 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     Returns:
         Token ids, int64 [R].
     """
-    drawn_R = logits_RV.argmax(dim=-1)
     # Noise costs more than all else here: only rows that need it get it, and of those only tokens that can be drawn.
     # These are few where the law is truncated, if the other rows are kept apart.
-    for truncated in (False, True):
-        rows = [row for row, p in enumerate(params) if not p.greedy and p.truncated == truncated]
-        if rows:
-            rows_S = torch.tensor(rows, device=logits_RV.device)
-            logits_SV = logits_RV.index_select(0, rows_S)
-            drawn_S = _sample(logits_SV, [params[row] for row in rows], [positions[row] for row in rows])
-            drawn_R = drawn_R.index_copy(0, rows_S, drawn_S)
+    alike: dict[tuple[bool, bool], list[int]] = {}
+    for row, p in enumerate(params):
+        alike.setdefault((p.greedy, p.truncated), []).append(row)
+    if len(alike) == 1:
+        return _draw_alike(logits_RV, params, positions)
+    drawn_R = torch.empty(len(params), dtype=torch.int64, device=logits_RV.device)
+    for rows in alike.values():
+        rows_S = torch.tensor(rows, device=logits_RV.device)
+        logits_SV = logits_RV.index_select(0, rows_S)
+        drawn_R[rows_S] = _draw_alike(logits_SV, [params[row] for row in rows], [positions[row] for row in rows])
     return drawn_R
 
 
-def _sample(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
+def _draw_alike(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
+    """For rows that are all greedy or all sampled."""
+    if params[0].greedy:
+        return _likeliest(logits_SV)
     law_SV = log_law(logits_SV, params)
     # A model that breaks down to NaN excludes nothing: whatever is drawn then, the texts beside it go on.
     tokens_C = (law_SV != _EXCLUDED).any(dim=0).nonzero().squeeze(1)
     seeds_S = torch.tensor([p.seed for p in params], device=law_SV.device)
     noise_SC = _gumbel_noise_of(tokens_C, seeds_S, torch.tensor(positions, device=law_SV.device))
-    return tokens_C[(law_SV.index_select(1, tokens_C) + noise_SC).argmax(dim=-1)]
+    return tokens_C[_likeliest(law_SV.index_select(1, tokens_C) + noise_SC)]
+
+
+def _likeliest(scores_RC: Tensor) -> Tensor:
+    """The first of the highest, as by `argmax`, which takes three times as long."""
+    return scores_RC.max(dim=-1).indices
 
 
 def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
