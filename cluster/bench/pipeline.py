@@ -28,13 +28,15 @@ from cluster.bench.emulated import CONTEXT_LENGTH, Emulated
 from cluster.bench.emulated_service import LANGUAGE, MakeEngine, replica_process, service, write_target
 from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
-from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, StepCost
+from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
 from serve.router import Service, TargetModel
 from serve.settings import ServeSettings
 
 ROUTER_STREAMS = 64
 WARM_UP_S = 5.0
 """Before a measurement, unless what is learned at the start is to be measured too."""
+ENDING_S = 0.1
+"""Leases are given up in the background, after the text has ended."""
 
 Turns = Sequence[Sequence[GenerationRequest]]
 
@@ -102,6 +104,7 @@ async def measure(
         for text in texts:
             text.cancel()
         await asyncio.gather(*texts, return_exceptions=True)
+        await asyncio.sleep(ENDING_S)
 
 
 async def _write(router: Service, request: GenerationRequest, tally: Tally) -> None:
@@ -145,15 +148,9 @@ class Pipeline:
         return drafted, plain
 
     def router(self) -> Measured:
-        """Many texts at engines that answer at once, and accept everything."""
-        streams = ROUTER_STREAMS
-        verify, draft = self._emulated.verify, self._emulated.draft
-        engine = partial(
-            InstantEngine,
-            StepCost(verify.seconds(streams), streams),
-            StepCost(draft.seconds(streams), streams),
-        )
-        return self._measure(self._emulated, (engine, engine), [requests(streams)], warm_up_s=WARM_UP_S)[0]
+        """Many texts at engines that answer at once."""
+        engines = [partial(InstantEngine, says) for says in (self._emulated.verify, self._emulated.draft)]
+        return self._measure(self._emulated, engines, [requests(ROUTER_STREAMS)], warm_up_s=WARM_UP_S)[0]
 
     def _run(self, emulated: Emulated, turns: Turns, *, warm_up_s: float) -> list[Measured]:
         engines = emulated.verifier_engine, emulated.drafter_engine

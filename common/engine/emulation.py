@@ -33,7 +33,7 @@ from common.types import StepCost, TokenIds
 _NAME_LENGTH = 2
 """Tokens that tell texts apart."""
 _SURE = 60.0
-"""Logit of the first choice, twice that of the second: at temperatures around 1 no noise makes up for the difference."""
+"""Logit of the first choice, twice that of the second: at temperatures around 1 no noise makes up for that."""
 _MOST_OWED_S = 2e-3
 """Far more than a sleep lasts too long. A process that stood still is not made up for."""
 _SIDES = 2**32
