@@ -18,7 +18,7 @@ LONGEST = 64
 WORDS = 512
 """Token ids that emulated texts consist of; one more ends a text, and is never written."""
 CONTEXT_LENGTH = 2**17
-_KV_TOKENS = 2**21
+_KV_TOKENS = 2**19
 
 
 class Emulated(msgspec.Struct, frozen=True, kw_only=True):

@@ -232,5 +232,14 @@ def _router(measured: Measured) -> tuple[list[str], int]:
     carried = measured.rounds / measured.cpu_s
     on_the_clock = f"on the clock {measured.rounds / measured.seconds:.0f} rounds/s"
     busy, drafted = f"{measured.cpu_s / measured.seconds:.2f} cores", f"{measured.drafted / measured.rounds:.2f}"
-    row = ["router", f"{ROUTER_STREAMS}", f"{carried:.0f} rounds/s of processor time", on_the_clock, busy, drafted, "", ""]
+    row = [
+        "router",
+        f"{ROUTER_STREAMS}",
+        f"{carried:.0f} rounds/s of processor time",
+        on_the_clock,
+        busy,
+        drafted,
+        "",
+        "",
+    ]
     return row, round(carried)
