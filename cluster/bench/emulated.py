@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from common.engine.drafting import Drafting
-from common.engine.emulation import EmulatedDrafter, EmulatedTarget, StepTimes, emulated_engine
+from common.engine.emulation import EmulatedDrafter, EmulatedEngine, EmulatedTarget, StepTimes
 from common.engine.engine import Engine
 from common.engine.verification import Verification
 
@@ -63,7 +63,7 @@ class Emulated(msgspec.Struct, frozen=True, kw_only=True):
 
     def _engine(self, *, verifies: bool) -> Engine:
         drafter = self._drafter()
-        return emulated_engine(
+        return EmulatedEngine(
             drafter.target if verifies else drafter,
             Verification() if verifies else Drafting(),
             self.verify if verifies else self.draft,
