@@ -71,7 +71,11 @@ def test_the_instant_engine_answers_all_at_once_and_says_what_it_would_have_take
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [([], "--emulate"), (["--emulate", "--acceptance", "2"], "acceptance"), (["--emulate", "--streams", "x"], "numbers with commas")],
+    [
+        ([], "--emulate"),
+        (["--emulate", "--acceptance", "2"], "acceptance"),
+        (["--emulate", "--streams", "x"], "numbers with commas"),
+    ],
 )
 def test_bad_options_are_named(arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(bench, ["pipeline", *arguments])
