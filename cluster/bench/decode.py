@@ -34,6 +34,8 @@ from train.evaluation.equality import Equality
 from train.evaluation.paired import Timed, speed, speed_ratio
 
 ON, OFF = "server on", "server off"
+LONGEST = 0.1
+"""Share of the test sentences that are asked about: of an answer of ten tokens the prompt is half the work."""
 
 
 class Several(msgspec.Struct, frozen=True):
@@ -46,7 +48,7 @@ class Several(msgspec.Struct, frozen=True):
 def main(run: Run, data: str, languages: str, millions: int, count: int, streams: int, repetitions: int) -> None:
     """Inflate, deploy, measure, report. `count` questions of each language; `repetitions` blocks of several streams."""
     chosen = choose_languages(run.config, languages)
-    questions = make_questions(run, data, chosen, count * len(chosen), [0.0])
+    questions = make_questions(run, data, chosen, count * len(chosen), [0.0], longest=LONGEST)
     torch.set_num_threads(run.config.serve.verifier.threads)
     with tempfile.TemporaryDirectory() as folder:
         _write_inflated(run.target, Path(folder), millions)
