@@ -57,13 +57,17 @@ class TokenLog:
             sampling=self.request.sampling,
         )
 
-    def propose(self, session: int, known: int, count: int) -> Propose:
-        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before."""
+    def propose(self, session: int, known: int, count: int, ahead: int = 0) -> Propose:
+        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before.
+
+        `ahead` is how many are of use if they are drafted already.
+        """
         return Propose(
             session=session,
             base=known,
             committed=tuple(self.tokens[known:]),
             count=min(count, self.room),
+            ahead=min(ahead, self.room),
         )
 
     def score(self, session: int, window: int) -> Score:

@@ -19,7 +19,7 @@ from common.engine import reference
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Key, Session
+from common.engine.session import Key, Session
 from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
@@ -261,6 +261,7 @@ class _SlowDrafting(Drafting):
     """Lets the test act after so many drafted tokens."""
 
     def __init__(self, after: int, act: object) -> None:
+        super().__init__()
         self._left, self._act = after, act
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list:

@@ -20,7 +20,7 @@ from ray.serve.handle import DeploymentHandle
 
 from cluster.bench.report import report
 from cluster.run import start_ray
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Draft, Propose, Reply, Request, Verdict, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Reply, Request
 from serve.stream.gathering import Gathering
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from common.engine.sessions import Key
+from common.engine.session import Key
 
 WEIGHT = 1 / 16
 """Of the latest delay in the average of delays."""
