@@ -106,9 +106,17 @@ class TokenLog:
         )
 
     def commit(
-        self, draft: TokenIds, verdict: Verdict, drafter: str | None = None, timings: Timings = _NO_TIME
+        self,
+        draft: TokenIds,
+        verdict: Verdict,
+        drafter: str | None = None,
+        timings: Timings = _NO_TIME,
+        *,
+        ahead: int = 0,
     ) -> Progress:
         """Append what the verdict keeps; ends the text at a stop token or at max_tokens.
+
+        `ahead` tokens of the draft were drafted before they were asked for.
 
         Raises ValueError if the verdict is not about this log's end: it is stale, or not for this draft.
         """
@@ -123,7 +131,12 @@ class TokenLog:
         self.timings += timings
         accepted = min(verdict.accepted, len(kept))
         self.stats += SpeculationStats(
-            rounds=1, drafted_tokens=len(draft), accepted_tokens=accepted, output_tokens=len(kept)
+            rounds=1,
+            drafted_tokens=len(draft),
+            accepted_tokens=accepted,
+            output_tokens=len(kept),
+            ahead_drafts=int(ahead > 0),
+            ahead_tokens=ahead,
         )
         return Progress(
             tokens=kept,

@@ -147,7 +147,7 @@ class Simulation:
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""
         world = self.world
-        text.drafted = text.length.choose("de", len(self._texts), MAX_LENGTH)
+        text.drafted = text.length.choose("de", len(self._texts), MAX_LENGTH).wanted
         draft_s = text.drafted * world.draft_s + world.overhead_s if text.drafted else 0.0
         text.asked_s = self._now_s + world.overhead_s + draft_s
 

@@ -1,0 +1,65 @@
+"""What a round is going to bring and to take, by how much is drafted.
+
+While a draft is being verified the drafter runs ahead, so a share of the next drafts is at hand when asked for: these
+take no time to draft, and may be longer. How long the others should be depends on them: what is maximised is tokens per
+second over both kinds,
+
+    value(n) = (h tokens(m) + (1 - h) tokens(n)) / (h (overhead + verify(m)) + (1 - h) (draft(n) + verify(n)))
+
+with h the share at hand, and m the length that is best for those, never less than n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
+
+
+class DraftLength(NamedTuple):
+    wanted: int
+    """Tokens worth drafting."""
+    ahead: int
+    """Most tokens worth having verified if they are drafted already."""
+
+
+NO_DRAFT = DraftLength(0, 0)
+
+
+class RoundCosts(NamedTuple):
+    """Seconds of a round for n = 0, 1, …"""
+
+    drafted: list[float]
+    """All tokens are drafted when they are asked for."""
+    at_hand: list[float]
+    """They were before."""
+    share: float
+    """Of the drafts that are at hand."""
+
+
+class Outlook(NamedTuple):
+    values: list[float]
+    """Tokens per second for n = 0, 1, …"""
+    seconds: list[float]
+    """Of a round, on average."""
+    ahead: int
+    """The best length of a draft at hand."""
+
+
+def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
+    """For n up to the longest draft that is allowed; `rates` are of acceptance, position by position."""
+    tokens = list(accumulate(accumulate(rates[:limit], mul), initial=1.0))
+    if len(tokens) == 1:
+        return Outlook([1.0 / costs.drafted[0]], costs.drafted[:1], 0)
+    ahead = max(range(1, len(tokens)), key=lambda n: tokens[n] / costs.at_hand[n])
+    seconds = costs.drafted[: len(tokens)]
+    if costs.share:
+        lengths = [max(n, ahead) for n in range(len(tokens))]
+        tokens[1:] = [_mean(costs.share, tokens[lengths[n]], tokens[n]) for n in range(1, len(tokens))]
+        seconds[1:] = [_mean(costs.share, costs.at_hand[lengths[n]], seconds[n]) for n in range(1, len(tokens))]
+    return Outlook([made / taken for made, taken in zip(tokens, seconds, strict=True)], seconds, ahead)
+
+
+def _mean(share: float, one: float, other: float) -> float:
+    return share * one + (1.0 - share) * other
