@@ -23,7 +23,7 @@ from common.engine.session import Key, Session
 from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SamplingParams, TokenIds
+from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
 from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
 from serve.drafting.remote_drafter import RemoteDrafter
 from serve.drafting.speculation import NGRAM, Speculation
@@ -381,3 +381,23 @@ async def test_a_connection_on_which_no_greeting_comes_in_time_is_closed() -> No
     await asyncio.wait_for(ended, 5)
     assert pool._channels == {}
     server.close()
+
+
+async def test_a_drafter_that_runs_ahead_changes_no_text_and_has_drafts_at_hand() -> None:
+    requests = [msgspec.structs.replace(request, language="de") for request in tiny.requests(6, temperature=1.0)]
+    drafting = drafting_engine(Drafting(run_ahead=64))
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers, replica(drafting) as drafters:
+
+        async def stats(request: GenerationRequest) -> SpeculationStats:
+            text = speculation(pool, {"de": drafters.lease}, request)
+            last = [p async for p in generate(request, RemoteVerifier(verifiers.lease, pool, backoff_s=0), text)][-1]
+            return last.stats
+
+        texts = await asyncio.gather(*(write(pool, verifiers.lease, drafters.lease, r) for r in requests))
+        assert [text for text, _ in texts] == [expected(r) for r in requests]
+        told = [await stats(request) for request in requests]
+        await freed(verifiers, drafters)
+    ahead = sum((each for each in told), SpeculationStats())
+    assert 0 < ahead.ahead_drafts <= ahead.ahead_tokens <= ahead.drafted_tokens
+    drafting.check_integrity()
+    assert drafting.memory.held_blocks == drafting.num_sessions == 0

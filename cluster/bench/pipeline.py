@@ -30,7 +30,7 @@ from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
 from serve.router import Service, TargetModel
-from serve.settings import ServeSettings
+from serve.settings import RUN_AHEAD, ServeSettings
 
 ROUTER_STREAMS = 64
 WARM_UP_S = 5.0
@@ -137,9 +137,10 @@ class Pipeline:
         self._seconds = seconds
         self._target = target
 
-    def texts(self, streams: int) -> Measured:
+    def texts(self, streams: int, *, run_ahead: int = 0) -> Measured:
         """Speculation as the controller sees fit."""
-        return self._run(self._emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
+        emulated = msgspec.structs.replace(self._emulated, run_ahead=run_ahead)
+        return self._run(emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
 
     def never_accepted(self) -> tuple[Measured, Measured]:
         """With drafts that are all wrong, and without any."""
@@ -177,8 +178,8 @@ class Result(msgspec.Struct, kw_only=True):
     """What is reported; None was not measured."""
 
     efficiency_serial: float | None = None
-    efficiency_run_ahead: None = None
-    """Nothing is drafted ahead yet."""
+    efficiency_run_ahead: float | None = None
+    """Of one text, by the same ideal as `efficiency_serial`."""
     efficiency_batched: float | None = None
     never_accepted: float | None = None
     rounds_per_s: int | None = None
@@ -195,6 +196,8 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
                 rows.append(row)
                 if count == 1:
                     result.efficiency_serial = share
+                    row, result.efficiency_run_ahead = _efficiency(emulated, 1, pipeline.texts(1, run_ahead=RUN_AHEAD))
+                    rows.append(["run ahead", *row[1:]])
                 else:
                     result.efficiency_batched = share
         if "never_accepted" in cases:
