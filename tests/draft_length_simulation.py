@@ -157,9 +157,11 @@ class Simulation:
 
     def _drafted_ahead(self, text: _Text, *, all_accepted: bool) -> int:
         """Tokens that follow the one that was drawn after the accepted ones, if it was guessed."""
-        world, chance = self.world, self._random.random()
-        is_own = all_accepted and chance < world.acceptance
-        if not world.run_ahead or not (is_own or self._random.random() < world.runner_up):
+        world = self.world
+        if not world.run_ahead:
+            return 0
+        is_own = all_accepted and self._random.random() < world.acceptance
+        if not is_own and self._random.random() >= world.runner_up:
             return 0
         steps = int((self._now_s - text.asked_s) / world.draft_s)
         return max(0, min(text.ahead, steps - all_accepted))

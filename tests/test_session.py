@@ -25,6 +25,7 @@ from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
 from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
@@ -239,10 +240,10 @@ async def test_a_drafter_is_not_asked_before_it_has_read_the_text_and_so_is_not_
         drafter.start(log)
         while not drafters.num_leases:
             await asyncio.sleep(0)
-        assert not drafter.ready(log) and await drafter.draft(log, 3) is None
+        assert not drafter.ready(log) and await drafter.draft(log, DraftLength(3, 3)) is None
         while not drafter.ready(log):
             await asyncio.sleep(0.01)
-        draft = await drafter.draft(log, 3)
+        draft = await drafter.draft(log, DraftLength(3, 3))
         assert draft is not None and len(draft.tokens) == 3
         assert drafter.losses == 0
         drafter.close()
