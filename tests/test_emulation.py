@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from common.engine.decoding import Decoder
 from common.engine.drafting import Drafting
-from common.engine.emulation import EmulatedDrafter, EmulatedTarget, Pace, StepTimes, emulated_engine
+from common.engine.emulation import EmulatedDrafter, EmulatedEngine, EmulatedTarget, Pace, StepTimes
 from common.engine.engine import Engine, Role
 from common.engine.verification import Verification
-from common.types import GenerationRequest, SamplingParams, StepCost
+from common.types import GenerationRequest, SamplingParams
 
 WORDS = 50
 TARGET = EmulatedTarget(words=WORDS)
@@ -24,7 +24,7 @@ POSITIONS = 4000
 
 def engine(model: EmulatedTarget | EmulatedDrafter, role: Role) -> Engine:
     """It takes no time."""
-    return emulated_engine(model, role, StepTimes(base_s=0.0), vocabulary=WORDS + 1, context_length=512, kv_tokens=8192)
+    return EmulatedEngine(model, role, StepTimes(base_s=0.0), vocabulary=WORDS + 1, context_length=512, kv_tokens=8192)
 
 
 def request(**sampling: float) -> GenerationRequest:
@@ -111,7 +111,7 @@ def paced(pace: Pace, sleeper: Sleeper, steps: int, tokens: int) -> float:
     for _ in range(steps):
         began_s = sleeper.now_s
         pace.wait(began_s, tokens)
-        pace.settle(StepCost(sleeper.now_s - began_s, tokens))
+        pace.settle(sleeper.now_s - began_s)
     return sleeper.now_s - start_s
 
 
@@ -124,5 +124,5 @@ def test_steps_take_their_time_on_average_however_late_a_sleep_ends() -> None:
 def test_a_process_that_stood_still_does_not_hurry_afterwards() -> None:
     sleeper = Sleeper(late_s=0.0)
     pace = Pace(StepTimes(base_s=1e-3), clock=lambda: sleeper.now_s, sleep=sleeper.sleep)
-    pace.settle(StepCost(10.0, 1))
+    pace.settle(10.0)
     assert paced(pace, sleeper, 100, tokens=1) >= 0.09

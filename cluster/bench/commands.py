@@ -84,6 +84,20 @@ def load(languages: str, concurrency: str, repetitions: int, temperatures: str, 
 
 @bench.command()
 @run_options
+@click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
+@click.option("--inflate", default=100, show_default=True, help="Millions of parameters of the target then.")
+@click.option("--questions", default=4, show_default=True, help="Of each language.")
+@click.option("--streams", default=8, show_default=True, help="At the same time, where there are several.")
+@click.option("--repetitions", default=4, show_default=True, help="Blocks of several streams.")
+def decode(languages: str, inflate: int, questions: int, streams: int, repetitions: int, **options: Any) -> None:
+    """Our server beside transformers' plain and assisted generation, on a target made dear; its text stays the same."""
+    from cluster.bench.decode import main
+
+    main(*_trained(**options), languages, inflate, questions, streams, repetitions)
+
+
+@bench.command()
+@run_options
 @click.option("--kills", default=10, show_default=True, help="Replicas killed, one after another.")
 def faults(kills: int, **options: Any) -> None:
     """What clients notice of drafters and verifiers that are killed while they write: nothing but a pause."""

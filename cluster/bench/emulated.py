@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from common.engine.drafting import Drafting
-from common.engine.emulation import EmulatedDrafter, EmulatedTarget, StepTimes, emulated_engine
+from common.engine.emulation import EmulatedDrafter, EmulatedEngine, EmulatedTarget, StepTimes
 from common.engine.engine import Engine
 from common.engine.verification import Verification
 
@@ -18,7 +18,7 @@ LONGEST = 64
 WORDS = 512
 """Token ids that emulated texts consist of; one more ends a text, and is never written."""
 CONTEXT_LENGTH = 2**17
-_KV_TOKENS = 2**21
+_KV_TOKENS = 2**19
 
 
 class Emulated(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,7 +65,7 @@ class Emulated(msgspec.Struct, frozen=True, kw_only=True):
 
     def _engine(self, *, verifies: bool) -> Engine:
         drafter = self._drafter()
-        return emulated_engine(
+        return EmulatedEngine(
             drafter.target if verifies else drafter,
             Verification() if verifies else Drafting(self.run_ahead),
             self.verify if verifies else self.draft,

@@ -28,7 +28,7 @@ from cluster.bench.emulated import CONTEXT_LENGTH, Emulated
 from cluster.bench.emulated_service import LANGUAGE, MakeEngine, replica_process, service, write_target
 from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
-from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats
+from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, Timings
 from serve.router import Service, TargetModel
 from serve.settings import RUN_AHEAD, ServeSettings
 
@@ -52,6 +52,7 @@ class Measured(msgspec.Struct, kw_only=True):
     tokens: int = 0
     expected_tokens: float = 0.0
     """What the drafts of these rounds were worth on average."""
+    timings: Timings = Timings()
 
     @property
     def tokens_per_s(self) -> float:
@@ -75,12 +76,13 @@ class Tally:
         self._counted = Measured()
         self._began_s, self._cpu_began_s = time.perf_counter(), time.process_time()
 
-    def add(self, progress: Progress, before: SpeculationStats) -> None:
-        counted, drafted = self._counted, progress.stats.drafted_tokens - before.drafted_tokens
+    def add(self, progress: Progress, before: Progress) -> None:
+        counted, drafted = self._counted, progress.stats.drafted_tokens - before.stats.drafted_tokens
         counted.rounds += 1
         counted.drafted += drafted
         counted.tokens += len(progress.tokens)
         counted.expected_tokens += self._expected[drafted]
+        counted.timings += progress.timings - before.timings
 
     def end(self) -> Measured:
         self._counted.seconds = time.perf_counter() - self._began_s
@@ -108,11 +110,11 @@ async def measure(
 
 
 async def _write(router: Service, request: GenerationRequest, tally: Tally) -> None:
-    before = SpeculationStats()
+    before = Progress(tokens=(), stats=SpeculationStats())
     async with aclosing(router.generate(request)) as rounds:
         async for progress in rounds:
             tally.add(progress, before)
-            before = progress.stats
+            before = progress
 
 
 def requests(count: int, **fields: Any) -> list[GenerationRequest]:
@@ -206,7 +208,7 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
         if "router" in cases:
             row, result.rounds_per_s = _router(pipeline.router())
             rows.append(row)
-    columns = ["case", "streams", "reached", "beside", "share", "drafted a round", "written / expected"]
+    columns = ["case", "streams", "reached", "beside", "share", "drafted", "draft verify wire ms", "written / expected"]
     report("emulated engines: what the pipeline makes of their times", columns, rows, msgspec.to_builtins(result))
 
 
@@ -223,7 +225,9 @@ def _never_accepted(drafted: Measured, plain: Measured) -> tuple[list[str], floa
 
 def _row(case: str, streams: int, measured: Measured, aim: str, share: float) -> tuple[list[str], float]:
     reached, drafted = f"{measured.tokens_per_s:.1f} tokens/s", f"{measured.drafted / measured.rounds:.2f}"
-    row = [case, f"{streams}", reached, aim, f"{share:.3f}", drafted, f"{measured.luck:.3f}"]
+    spent = measured.timings
+    legs = "  ".join(f"{1e3 * leg / measured.rounds:.2f}" for leg in (spent.draft_s, spent.verify_s, spent.wire_s))
+    row = [case, f"{streams}", reached, aim, f"{share:.3f}", drafted, legs, f"{measured.luck:.3f}"]
     return row, round(share, 4)
 
 
@@ -231,5 +235,14 @@ def _router(measured: Measured) -> tuple[list[str], int]:
     carried = measured.rounds / measured.cpu_s
     on_the_clock = f"on the clock {measured.rounds / measured.seconds:.0f} rounds/s"
     busy, drafted = f"{measured.cpu_s / measured.seconds:.2f} cores", f"{measured.drafted / measured.rounds:.2f}"
-    row = ["router", f"{ROUTER_STREAMS}", f"{carried:.0f} rounds/s of processor time", on_the_clock, busy, drafted, ""]
+    row = [
+        "router",
+        f"{ROUTER_STREAMS}",
+        f"{carried:.0f} rounds/s of processor time",
+        on_the_clock,
+        busy,
+        drafted,
+        "",
+        "",
+    ]
     return row, round(carried)

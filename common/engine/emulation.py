@@ -28,7 +28,9 @@ from common.engine.batch import Feed
 from common.engine.cache import BlockPool
 from common.engine.engine import Engine, Role
 from common.engine.sequence import CachedSequence
-from common.types import StepCost, TokenIds
+from common.engine.session import Key
+from common.messages import Reply
+from common.types import TokenIds
 
 _NAME_LENGTH = 2
 """Tokens that tell texts apart."""
@@ -116,18 +118,20 @@ class Pace:
         self._times = times
         self._clock = clock
         self._sleep = sleep
+        self._stated_s = 0.0
         self._owed_s = 0.0
 
     def wait(self, began_s: float, tokens: int) -> None:
-        """Returns when a step of `tokens` that began at `began_s` is due."""
-        left_s = began_s + self._times.seconds(tokens) - self._owed_s - self._clock()
+        """Returns when a pass of `tokens` that began at `began_s` is due."""
+        self._stated_s = self._times.seconds(tokens)
+        left_s = began_s + self._stated_s - self._owed_s - self._clock()
         if left_s > 0.0:
             self._sleep(left_s)
 
-    def settle(self, cost: StepCost) -> None:
-        """What the step really took, drawing included."""
-        owed_s = self._owed_s + cost.seconds - self._times.seconds(cost.tokens)
-        self._owed_s = min(max(0.0, owed_s), _MOST_OWED_S)
+    def settle(self, took_s: float) -> None:
+        """The step, with that pass or with none, really took so long."""
+        self._owed_s = min(max(0.0, self._owed_s + took_s - self._stated_s), _MOST_OWED_S)
+        self._stated_s = 0.0
 
 
 class EmulatedRunner:
@@ -135,11 +139,10 @@ class EmulatedRunner:
 
     Args:
         vocabulary: ids that a text can hold; the model writes some of them.
-        pace: None to take no time.
     """
 
     def __init__(
-        self, model: EmulatedModel, *, vocabulary: int, context_length: int, kv_tokens: int, pace: Pace | None = None
+        self, model: EmulatedModel, pace: Pace, *, vocabulary: int, context_length: int, kv_tokens: int
     ) -> None:
         self._model = model
         self._pace = pace
@@ -161,8 +164,7 @@ class EmulatedRunner:
         if choices:
             scores_R2 = torch.tensor([_SURE, _SURE / 2]).expand(len(choices), 2)
             logits_RV.scatter_(1, torch.tensor(choices), scores_R2)
-        if self._pace is not None:
-            self._pace.wait(began_s, sum(feed.width for feed in feeds))
+        self._pace.wait(began_s, sum(feed.width for feed in feeds))
         return list(logits_RV.split([feed.wanted for feed in feeds]))
 
     def _choices(self, feed: Feed) -> list[tuple[int, int]]:
@@ -173,10 +175,31 @@ class EmulatedRunner:
         return [self._model.choices(name[:end], end) for end in ends]
 
 
-def emulated_engine(
-    model: EmulatedModel, role: Role, times: StepTimes, *, vocabulary: int, context_length: int, kv_tokens: int
-) -> Engine:
-    """The real engine on an emulated model: one step serves all sessions that have asked."""
-    pace = Pace(times)
-    runner = EmulatedRunner(model, vocabulary=vocabulary, context_length=context_length, kv_tokens=kv_tokens, pace=pace)
-    return Engine(runner, role, on_step=pace.settle)
+class EmulatedEngine(Engine):
+    """The real engine on an emulated model: one step serves all sessions that have asked.
+
+    A step takes the stated time with all that the engine does in it beside the pass: planning, drawing, answering.
+    """
+
+    def __init__(
+        self,
+        model: EmulatedModel,
+        role: Role,
+        times: StepTimes,
+        *,
+        vocabulary: int,
+        context_length: int,
+        kv_tokens: int,
+    ) -> None:
+        self._pace = Pace(times)
+        runner = EmulatedRunner(
+            model, self._pace, vocabulary=vocabulary, context_length=context_length, kv_tokens=kv_tokens
+        )
+        super().__init__(runner, role)
+
+    def step(self) -> list[tuple[Key, Reply]]:
+        """See `Engine.step`."""
+        began_s = time.perf_counter()
+        replies = super().step()
+        self._pace.settle(time.perf_counter() - began_s)
+        return replies

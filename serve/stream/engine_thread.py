@@ -50,7 +50,7 @@ class EngineThread:
         self._engine = engine
         self._on_replies = on_replies
         self._on_death = on_death
-        self._requests: queue.SimpleQueue[tuple[Key, Request] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[Key, Request, float] | None] = queue.SimpleQueue()
         self._gathering = Gathering()
         self._step_began: float | None = None
         self._session_ended = False
@@ -60,7 +60,7 @@ class EngineThread:
         self._running.add_done_callback(self._ended)
 
     def submit(self, key: Key, request: Request) -> None:
-        self._requests.put((key, request))
+        self._requests.put((key, request, time.perf_counter()))
 
     @property
     def step_s(self) -> float:
@@ -98,9 +98,10 @@ class EngineThread:
                 return True
             if item is None:
                 return False
-            self._gathering.came(item[0])
-            self._session_ended |= isinstance(item[1], Close)
-            self._engine.handle(*item)
+            key, request, came_s = item
+            self._gathering.came(key, came_s)
+            self._session_ended |= isinstance(request, Close)
+            self._engine.handle(key, request)
             taken = True
 
     def _ended(self, running: asyncio.Future[None]) -> None:
