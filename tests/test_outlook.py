@@ -16,10 +16,9 @@ LEGS_ALONE = SpeculationSettings(doubt=0.0)
 """For runs too short to spend any of it on the A/B test."""
 
 
-def costs(share: float, *, token_s: float = 1.5, longest: int = 8) -> RoundCosts:
-    return RoundCosts(
-        drafted=[25.0 + token_s * n for n in range(longest + 1)], at_hand=[25.0] * (longest + 1), share=share
-    )
+def costs(share: float, *, token_s: float = 1.5, sessions: int = 1, longest: int = 8) -> RoundCosts:
+    drafted = [25.0 + token_s * n for n in range(longest + 1)]
+    return RoundCosts(drafted=drafted, at_hand=[25.0] * (longest + 1), share=share, sessions=sessions)
 
 
 def test_without_drafts_at_hand_a_length_promises_its_tokens_by_its_seconds() -> None:
@@ -35,8 +34,19 @@ def test_half_of_the_drafts_at_hand() -> None:
     assert seconds == [25.0, 25.75, 26.5]
 
 
+def test_texts_in_step_wait_for_each_others_drafts_so_those_are_shorter() -> None:
+    values, seconds, _ = outlook([0.8, 0.5], costs(0.5, sessions=2), 8)
+    assert values == pytest.approx([1 / 25, (2.2 + 1.8) / 2 / (25 + 0.75 * 1.5), 2.2 / (25 + 0.75 * 3)])
+    assert seconds == [25.0, 25 + 0.75 * 1.5, 25 + 0.75 * 3]
+    lengths = []
+    for sessions in (1, 2, 32):
+        values = outlook([0.8] * 8, costs(0.6, sessions=sessions), 8).values
+        lengths.append(values.index(max(values)))
+    assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1] > 0
+
+
 def test_a_draft_at_hand_is_no_longer_than_verifying_it_pays() -> None:
-    dear = RoundCosts(drafted=[10.0, 13.0, 16.0], at_hand=[10.0, 13.0, 16.0], share=0.5)
+    dear = RoundCosts(drafted=[10.0, 13.0, 16.0], at_hand=[10.0, 13.0, 16.0], share=0.5, sessions=1)
     assert outlook([0.9, 0.2], dear, 8).ahead == 1
 
 

@@ -195,11 +195,10 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
         if "efficiency" in cases:
             for count in sorted(streams):
                 row, share = _efficiency(emulated, count, pipeline.texts(count))
-                rows.append(row)
+                row_ahead, share_ahead = _efficiency(emulated, count, pipeline.texts(count, run_ahead=RUN_AHEAD))
+                rows += [row, [f"{row_ahead[0]}, run ahead", *row_ahead[1:]]]
                 if count == 1:
-                    result.efficiency_serial = share
-                    row, result.efficiency_run_ahead = _efficiency(emulated, 1, pipeline.texts(1, run_ahead=RUN_AHEAD))
-                    rows.append(["run ahead", *row[1:]])
+                    result.efficiency_serial, result.efficiency_run_ahead = share, share_ahead
                 else:
                     result.efficiency_batched = share
         if "never_accepted" in cases:

@@ -100,7 +100,7 @@ class KnownDrafter:
         self.exploration = Exploration(settings.exploration)
         self.rates: list[float] = []
         """Per position, as many as may be drafted."""
-        self.costs = RoundCosts([], [], 0.0)
+        self.costs = RoundCosts([], [], share=0.0, sessions=1)
 
     @property
     def known(self) -> bool:
@@ -128,6 +128,7 @@ class KnownDrafter:
             drafted=[draft + verify for draft, verify in zip(drafting, verifying, strict=True)],
             at_hand=[self._costs.overhead_s + verify for verify in verifying],
             share=self._costs.at_hand,
+            sessions=sessions,
         )
 
 

@@ -4,9 +4,11 @@ While a draft is being verified the drafter runs ahead, so a share of the next d
 take no time to draft, and may be longer. How long the others should be depends on them: what is maximised is tokens per
 second over both kinds,
 
-    value(n) = (h tokens(m) + (1 - h) tokens(n)) / (h (overhead + verify(m)) + (1 - h) (draft(n) + verify(n)))
+    value(n) = (h tokens(m) + (1 - h) tokens(n)) / (g (overhead + verify(m)) + (1 - g) (draft(n) + verify(n)))
 
-with h the share at hand, and m the length that is best for those, never less than n.
+with h the share at hand, m the length that is best for those, never less than n, and g the share of the rounds in which
+nobody drafts. Texts that share the verifier's steps go in step, so each waits for the slowest draft: of s texts nobody
+drafts with g = h^s. The more texts there are, the less time is won, and the shorter are the drafts that all wait for.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ class RoundCosts(NamedTuple):
     """They were before."""
     share: float
     """Of the drafts that are at hand."""
+    sessions: int
+    """Texts that go in step."""
 
 
 class Outlook(NamedTuple):
@@ -55,9 +59,10 @@ def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
     ahead = max(range(1, len(tokens)), key=lambda n: tokens[n] / costs.at_hand[n])
     seconds = costs.drafted[: len(tokens)]
     if costs.share:
+        at_once = costs.share**costs.sessions
         lengths = [max(n, ahead) for n in range(len(tokens))]
         tokens[1:] = [_mean(costs.share, tokens[lengths[n]], tokens[n]) for n in range(1, len(tokens))]
-        seconds[1:] = [_mean(costs.share, costs.at_hand[lengths[n]], seconds[n]) for n in range(1, len(tokens))]
+        seconds[1:] = [_mean(at_once, costs.at_hand[lengths[n]], seconds[n]) for n in range(1, len(tokens))]
     return Outlook([made / taken for made, taken in zip(tokens, seconds, strict=True)], seconds, ahead)
 
 
