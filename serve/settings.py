@@ -15,7 +15,7 @@ from serve.stream.tls import TlsSettings
 from serve.telemetry.logs import LogSettings
 from serve.telemetry.tracing import TracingSettings
 
-RUN_AHEAD = 256
+RUN_AHEAD = 64
 """A GPU reads all weights for each step, and up to about so many tokens it computes meanwhile: they cost no time."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from common.engine.drawing import draw_for, draw_two_for
-from common.engine.run_ahead import branch_out, settle
+from common.engine.run_ahead import guess, settle
 from common.engine.session import Session
 from common.messages import Draft, Propose, Question, Score, Scored
 
@@ -73,7 +73,7 @@ def _use(session: Session, draws: Sequence[int], runner_ups: Sequence[int] = ())
     session.runner_ups += runner_ups
     if isinstance(question, Propose):
         return _draft(session, question)
-    branch_out(session)
+    guess(session)
     return None
 
 
@@ -86,7 +86,7 @@ def _draft(session: Session, question: Propose) -> Draft | None:
     # Of what is at hand as much as may be of use.
     end = base + max(question.count, min(session.at_hand, question.ahead))
     session.expected = end + 1
-    branch_out(session)
+    guess(session)
     tokens = tuple(session.tokens[base:end])
     return Draft(session=question.session, base=base, tokens=tokens, ahead=min(session.at_hand, len(tokens)))
 

@@ -95,7 +95,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._replies) or any(_pending(session) for session in self._table.admitted())
+        return bool(self._replies) or any(session.pending for session in self._table.admitted())
 
     @property
     def num_sessions(self) -> int:
@@ -170,12 +170,3 @@ class Engine:
 
     def _extra_tokens(self, session: Session, room: int) -> Sequence[int]:
         return self._role.extra_tokens(session, room) if session.work else ()
-
-
-def _pending(session: Session) -> bool:
-    return (
-        session.work is not None
-        or session.uncached > 1
-        or session.running_ahead
-        or any(branch.running_ahead for branch in session.branches)
-    )

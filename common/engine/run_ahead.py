@@ -17,38 +17,23 @@ in its first step. Running ahead takes only memory that nobody else wants, and g
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import chain, zip_longest
 
 from common.engine.batch import Feed
 from common.engine.session import Session
 from common.types import TokenIds
 
 
-def branch_out(session: Session) -> None:
-    """Begin a branch for each drafted token before `expected` that has none yet: the target may draw its runner-up."""
-    if not session.depth or session.sequence is None:
+def guess(session: Session) -> None:
+    """Note what the target may draw in the place of the tokens before `expected`, as far as they are drafted."""
+    if not session.depth:
         return
-    first = max(session.branched, len(session.tokens) - len(session.runner_ups))
+    first = max(session.guessed, len(session.tokens) - len(session.runner_ups))
     for place in range(first, min(len(session.tokens), session.expected)):
         runner_up = session.runner_ups[place - len(session.tokens)]
         if runner_up != session.tokens[place]:
-            session.branches.append(_branch(session, place, runner_up))
-        session.branched = place + 1
-
-
-def _branch(session: Session, place: int, token: int) -> Session:
-    return Session(
-        key=session.key,
-        tokens=[*session.tokens[:place], token],
-        prompt_length=session.prompt_length,
-        sampling=session.sampling,
-        max_length=session.max_length,
-        committed=session.committed,
-        sequence=session.cached.fork(),
-        depth=session.depth,
-        expected=place + 1,
-        branched=place + 1,
-    )
+            session.guesses.append((place, runner_up))
+        session.guessed = place + 1
 
 
 def settle(session: Session, base: int, committed: TokenIds) -> int:
@@ -64,7 +49,7 @@ def settle(session: Session, base: int, committed: TokenIds) -> int:
     elif way is not session:
         _take_over(session, way)
     session.end_branches()
-    session.branched = told
+    session.guessed = told
     at_hand = len(session.tokens) - told
     del session.runner_ups[: len(session.runner_ups) - at_hand]
     return at_hand
@@ -91,21 +76,47 @@ def plan(sessions: Sequence[Session], room: int) -> list[tuple[Session, Feed]]:
     """
     planned: list[tuple[Session, Feed]] = []
     left = room
-    for session, way in _ways(sessions):
+    resting = [session for session in sessions if session.work is None]
+    for session, way in chain(_begun(resting), _begin(resting)):
         tokens = way.tokens[way.cached.length :]
         if len(tokens) > room or not way.cached.grow(len(tokens), spare=len(sessions)):
             _end(session, way)  # it would be tried for ever
-        elif len(tokens) <= left:
+        elif len(tokens) > left:
+            break
+        else:
             left -= len(tokens)
             planned.append((way, Feed(way.cached, tokens, wanted=1)))
     return planned
 
 
-def _ways(sessions: Sequence[Session]) -> Iterator[tuple[Session, Session]]:
+def _begun(sessions: Sequence[Session]) -> Iterator[tuple[Session, Session]]:
     """The sessions themselves, then everybody's first branch, and so on, each with the session that it may become."""
-    ways = [[(session, way) for way in (session, *session.branches)] for session in sessions if session.work is None]
-    for rank in zip_longest(*ways):
-        yield from (pair for pair in rank if pair is not None and pair[1].running_ahead)
+    ways = [[(session, way) for way in (session, *session.branches) if way.running_ahead] for session in sessions]
+    yield from (pair for rank in zip_longest(*ways) for pair in rank if pair is not None)
+
+
+def _begin(sessions: Sequence[Session]) -> Iterator[tuple[Session, Session]]:
+    """A branch for everybody's first guess, then for the second, and so on: one begins only when there is room."""
+    while sessions := [session for session in sessions if session.depth and session.guesses]:
+        for session in sessions:
+            branch = _branch(session, *session.guesses.popleft())
+            session.branches.append(branch)
+            if branch.running_ahead:
+                yield session, branch
+
+
+def _branch(session: Session, place: int, token: int) -> Session:
+    return Session(
+        key=session.key,
+        tokens=[*session.tokens[:place], token],
+        prompt_length=session.prompt_length,
+        sampling=session.sampling,
+        max_length=session.max_length,
+        committed=session.committed,
+        sequence=session.cached.fork(),
+        depth=session.depth,
+        expected=place + 1,
+    )
 
 
 def _end(session: Session, way: Session) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -42,10 +43,12 @@ class Session:
     """How many tokens of the draft asked for were drafted before."""
     runner_ups: list[int] = field(default_factory=list)
     """The runner-up of each drafted token; the last one's last."""
-    branched: int = 0
-    """Of how many of its tokens the runner-ups are branches already."""
     branches: list[Session] = field(default_factory=list)
     """Other ways in which the text may go on, likeliest first; all have memory."""
+    guesses: deque[tuple[int, int]] = field(default_factory=deque)
+    """Places among the tokens, and what may be drawn there, for branches to come."""
+    guessed: int = 0
+    """How many of the tokens were guessed about."""
 
     @property
     def cached(self) -> CachedSequence:
@@ -68,6 +71,12 @@ class Session:
         goal = min(self.expected + self.depth, self.max_length - 1)
         return self.depth > 0 and self.work is None and len(self.tokens) < goal
 
+    @property
+    def pending(self) -> bool:
+        """Whether a step would do anything for it, asked or not."""
+        asked = self.work is not None or self.uncached > 1
+        return asked or self.running_ahead or (self.depth > 0 and self._may_branch)
+
     def release(self) -> None:
         """Give its memory back; it waits from then on."""
         self.end_branches()
@@ -79,6 +88,7 @@ class Session:
         for branch in self.branches:
             branch.release()
         self.branches.clear()
+        self.guesses.clear()
 
     def forgo(self) -> None:
         """Give up all that was drafted ahead, and the memory of it."""
@@ -89,3 +99,7 @@ class Session:
             if self.sequence is not None:
                 self.sequence.rollback(len(self.tokens) - 1)
         self.depth = 0
+
+    @property
+    def _may_branch(self) -> bool:
+        return bool(self.guesses) or any(branch.running_ahead for branch in self.branches)
