@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.drafting.draft_length import SpeculationSettings
-from serve.drafting.outlook import RoundCosts, outlook
+from serve.drafting.outlook import MOST_AHEAD, NO_DRAFT, DraftLength, RoundCosts, outlook
 
 AHEAD = World(run_ahead=True)
 SERIAL_IDEAL = World().throughput(World().best)
@@ -48,6 +48,13 @@ def test_texts_in_step_wait_for_each_others_drafts_so_those_are_shorter() -> Non
 def test_a_draft_at_hand_is_no_longer_than_verifying_it_pays() -> None:
     dear = RoundCosts(drafted=[10.0, 13.0, 16.0], at_hand=[10.0, 13.0, 16.0], share=0.5, sessions=1)
     assert outlook([0.9, 0.2], dear, 8).ahead == 1
+
+
+def test_drafts_are_asked_for_ahead_while_few_texts_wait_for_each_other() -> None:
+    assert DraftLength.of(3, 7, sessions=MOST_AHEAD) == (3, 7)
+    assert DraftLength.of(5, 0, sessions=1) == (5, 5)
+    assert DraftLength.of(3, 7, sessions=MOST_AHEAD + 1) == (3, 0)
+    assert DraftLength.of(0, 7, sessions=1) == NO_DRAFT
 
 
 def test_nothing_may_be_drafted() -> None:

@@ -47,7 +47,7 @@ class Drafting:
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list[Draft | Scored | None]:
         """One draw for all rows of all sessions."""
         drafts = [s.work.committed if isinstance(s.work, Score) else () for s in sessions]
-        if not self.run_ahead:
+        if not any(s.depth for s in sessions):
             return [_use(s, d) for s, d in zip(sessions, draw_for(sessions, drafts, logits), strict=True)]
         pairs = [tuple(zip(*rows, strict=True)) for rows in draw_two_for(sessions, drafts, logits)]
         return [_use(s, *draws) for s, draws in zip(sessions, pairs, strict=True)]
@@ -70,7 +70,7 @@ def _use(session: Session, draws: Sequence[int], runner_ups: Sequence[int] = ())
     if isinstance(question, Score):
         return _scored(session, question, draws)
     session.tokens += draws
-    session.runner_ups += runner_ups
+    session.runner_ups += runner_ups if session.depth else ()
     if isinstance(question, Propose):
         return _draft(session, question)
     guess(session)

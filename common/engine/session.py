@@ -42,7 +42,7 @@ class Session:
     at_hand: int = 0
     """How many tokens of the draft asked for were drafted before."""
     runner_ups: list[int] = field(default_factory=list)
-    """The runner-up of each drafted token; the last one's last."""
+    """The runner-up of each drafted token, the last one's last; none where nothing is drafted ahead."""
     branches: list[Session] = field(default_factory=list)
     """Other ways in which the text may go on, likeliest first; all have memory."""
     guesses: deque[tuple[int, int]] = field(default_factory=deque)
@@ -95,9 +95,10 @@ class Session:
         self.end_branches()
         excess = len(self.tokens) - (self.expected - 1)
         if self.depth and self.work is None and excess > 0:
-            del self.tokens[-excess:], self.runner_ups[-excess:]
+            del self.tokens[-excess:]
             if self.sequence is not None:
                 self.sequence.rollback(len(self.tokens) - 1)
+        self.runner_ups.clear()
         self.depth = 0
 
     @property

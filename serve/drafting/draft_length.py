@@ -180,10 +180,10 @@ class TextDraftLength:
     def choose(self, drafter: str, sessions: int, limit: int) -> DraftLength:
         """How many tokens `drafter` is to draft, at most `limit`, while `sessions` >= 1 texts are in progress."""
         if self._settings.draft_length is not None:
-            return _fixed(min(self._settings.draft_length, limit))
+            return DraftLength.of(min(self._settings.draft_length, limit), 0, sessions)
         shared, trial = self._controller.drafter(drafter), self._controller.trial
         if not shared.known:
-            return _fixed(min(self._settings.default_draft_length, limit))
+            return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
         shared.look_ahead(sessions)
         values, seconds, ahead = self._outlook(drafter, shared, limit)
         length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values)
@@ -191,7 +191,7 @@ class TextDraftLength:
         if not trial.drafting:
             return NO_DRAFT
         wanted = shared.exploration.vary(length, values, seconds, sessions)
-        return DraftLength(wanted, max(wanted, ahead))
+        return DraftLength.of(wanted, ahead, sessions)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
@@ -221,7 +221,3 @@ class TextDraftLength:
         improves = highest > values[kept] * (1.0 + self._settings.hysteresis)
         length = values.index(highest) if improves else kept
         return length if values[length] >= values[0] * (1.0 + self._settings.min_gain) else 0
-
-
-def _fixed(length: int) -> DraftLength:
-    return DraftLength(length, length)

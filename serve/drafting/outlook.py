@@ -18,12 +18,20 @@ from itertools import accumulate
 from operator import mul
 from typing import NamedTuple
 
+MOST_AHEAD = 4
+"""Texts in progress with which drafting ahead is asked for: of more, some must nearly always be waited for."""
+
 
 class DraftLength(NamedTuple):
     wanted: int
     """Tokens worth drafting."""
     ahead: int
-    """Most tokens worth having verified if they are drafted already."""
+    """Most tokens worth having verified if they are drafted already; 0 where nothing is to be drafted ahead."""
+
+    @classmethod
+    def of(cls, wanted: int, ahead: int, sessions: int) -> DraftLength:
+        """`wanted`, or more if so much is at hand, while `sessions` texts are in progress."""
+        return cls(wanted, max(wanted, ahead) if wanted and sessions <= MOST_AHEAD else 0)
 
 
 NO_DRAFT = DraftLength(0, 0)
