@@ -15,7 +15,7 @@ import msgspec
 
 from common.types import SamplingParams, StepCost, TokenIds, TokenLogprob
 
-VERSION = 4
+VERSION = 5
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
@@ -90,6 +90,9 @@ class Propose(msgspec.Struct, frozen=True, kw_only=True, tag="propose"):
     base: int
     committed: TokenIds
     count: int
+    ahead: int = 0
+    """Most tokens to answer with if they are drafted already; and so many are worth drafting for whatever may be asked
+    next. 0 where nothing is to be drafted ahead."""
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True, tag="draft"):
@@ -98,6 +101,8 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True, tag="draft"):
     session: int
     base: int
     tokens: TokenIds
+    ahead: int = 0
+    """How many of them, the first ones, were drafted before they were asked for."""
     cost: StepCost = StepCost()
 
 

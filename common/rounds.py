@@ -57,13 +57,17 @@ class TokenLog:
             sampling=self.request.sampling,
         )
 
-    def propose(self, session: int, known: int, count: int) -> Propose:
-        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before."""
+    def propose(self, session: int, known: int, count: int, ahead: int = 0) -> Propose:
+        """Ask a drafter that knows the first `known` tokens for `count` more, or fewer if the text ends before.
+
+        `ahead` is how many are of use if they are drafted already.
+        """
         return Propose(
             session=session,
             base=known,
             committed=tuple(self.tokens[known:]),
             count=min(count, self.room),
+            ahead=min(ahead, self.room),
         )
 
     def score(self, session: int, window: int) -> Score:
@@ -102,9 +106,17 @@ class TokenLog:
         )
 
     def commit(
-        self, draft: TokenIds, verdict: Verdict, drafter: str | None = None, timings: Timings = _NO_TIME
+        self,
+        draft: TokenIds,
+        verdict: Verdict,
+        drafter: str | None = None,
+        timings: Timings = _NO_TIME,
+        *,
+        ahead: int = 0,
     ) -> Progress:
         """Append what the verdict keeps; ends the text at a stop token or at max_tokens.
+
+        `ahead` tokens of the draft were drafted before they were asked for.
 
         Raises ValueError if the verdict is not about this log's end: it is stale, or not for this draft.
         """
@@ -119,7 +131,12 @@ class TokenLog:
         self.timings += timings
         accepted = min(verdict.accepted, len(kept))
         self.stats += SpeculationStats(
-            rounds=1, drafted_tokens=len(draft), accepted_tokens=accepted, output_tokens=len(kept)
+            rounds=1,
+            drafted_tokens=len(draft),
+            accepted_tokens=accepted,
+            output_tokens=len(kept),
+            ahead_drafts=int(ahead > 0),
+            ahead_tokens=ahead,
         )
         return Progress(
             tokens=kept,

@@ -7,7 +7,8 @@ a drafter, today or on a replay elsewhere, uses the same noise.
 
 What a request changes about the logits before that, bias and penalties, is in `penalties`.
 
-Shape suffixes: R rows (one per position to draw), S some of them, V vocabulary, C tokens of it, M the likeliest.
+Shape suffixes: R rows (one per position to draw), S some of them, V vocabulary, C tokens of it, M the likeliest,
+N tokens drawn of a row.
 """
 
 from __future__ import annotations
@@ -40,36 +41,57 @@ def draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequenc
     Returns:
         Token ids, int64 [R].
     """
+    return _draw(logits_RV, params, positions, 1)[:, 0]
+
+
+def draw_two(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
+    """As `draw`, and with each token the runner-up: what the same noise would have drawn if the token did not exist.
+
+    Where another model with nearly this law draws another token, it is mostly this one.
+
+    Returns:
+        Token ids, int64 [R, 2]; the runner-up is the token itself where nothing else could be drawn.
+    """
+    return _draw(logits_RV, params, positions, 2)
+
+
+def _draw(logits_RV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int], count: int) -> Tensor:
+    """The `count` (1 or 2) tokens [R, count] that come out first."""
     # Noise costs more than all else here: only rows that need it get it, and of those only tokens that can be drawn.
     # These are few where the law is truncated, if the other rows are kept apart.
     alike: dict[tuple[bool, bool], list[int]] = {}
     for row, p in enumerate(params):
         alike.setdefault((p.greedy, p.truncated), []).append(row)
     if len(alike) == 1:
-        return _draw_alike(logits_RV, params, positions)
-    drawn_R = torch.empty(len(params), dtype=torch.int64, device=logits_RV.device)
+        return _draw_alike(logits_RV, params, positions, count)
+    drawn_RN = torch.empty(len(params), count, dtype=torch.int64, device=logits_RV.device)
     for rows in alike.values():
         rows_S = torch.tensor(rows, device=logits_RV.device)
         logits_SV = logits_RV.index_select(0, rows_S)
-        drawn_R[rows_S] = _draw_alike(logits_SV, [params[row] for row in rows], [positions[row] for row in rows])
-    return drawn_R
+        alike_params, alike_positions = [params[row] for row in rows], [positions[row] for row in rows]
+        drawn_RN[rows_S] = _draw_alike(logits_SV, alike_params, alike_positions, count)
+    return drawn_RN
 
 
-def _draw_alike(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int]) -> Tensor:
+def _draw_alike(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int], count: int) -> Tensor:
     """For rows that are all greedy or all sampled."""
     if params[0].greedy:
-        return _likeliest(logits_SV)
+        return _highest(logits_SV, count)
     law_SV = log_law(logits_SV, params)
     # A model that breaks down to NaN excludes nothing: whatever is drawn then, the texts beside it go on.
     tokens_C = (law_SV != _EXCLUDED).any(dim=0).nonzero().squeeze(1)
     seeds_S = torch.tensor([p.seed for p in params], device=law_SV.device)
     noise_SC = _gumbel_noise_of(tokens_C, seeds_S, torch.tensor(positions, device=law_SV.device))
-    return tokens_C[_likeliest(law_SV.index_select(1, tokens_C) + noise_SC)]
+    return tokens_C[_highest(law_SV.index_select(1, tokens_C) + noise_SC, count)]
 
 
-def _likeliest(scores_RC: Tensor) -> Tensor:
-    """The first of the highest, as by `argmax`, which takes three times as long."""
-    return scores_RC.max(dim=-1).indices
+def _highest(scores_SC: Tensor, count: int) -> Tensor:
+    """Index [S, count] of the highest one or two, of equal ones the first."""
+    # As by `argmax`, which takes three times as long; `topk` promises no order among equals.
+    first_S1 = scores_SC.max(dim=-1, keepdim=True).indices
+    if count == 1:
+        return first_S1
+    return torch.cat([first_S1, scores_SC.scatter(-1, first_S1, _EXCLUDED).max(dim=-1, keepdim=True).indices], dim=-1)
 
 
 def law(logits_RV: Tensor, params: Sequence[SamplingParams]) -> Tensor:

@@ -139,6 +139,10 @@ class SpeculationStats(msgspec.Struct, frozen=True, kw_only=True):
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     output_tokens: int = 0
+    ahead_drafts: int = 0
+    """Drafts of which some tokens were drafted before they were asked for."""
+    ahead_tokens: int = 0
+    """Those tokens."""
 
     def __add__(self, other: SpeculationStats) -> SpeculationStats:
         return SpeculationStats(
@@ -146,6 +150,8 @@ class SpeculationStats(msgspec.Struct, frozen=True, kw_only=True):
             drafted_tokens=self.drafted_tokens + other.drafted_tokens,
             accepted_tokens=self.accepted_tokens + other.accepted_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
+            ahead_drafts=self.ahead_drafts + other.ahead_drafts,
+            ahead_tokens=self.ahead_tokens + other.ahead_tokens,
         )
 
     @property

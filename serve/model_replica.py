@@ -118,8 +118,8 @@ class Drafter:
 
     async def _load(self, manifest: Manifest) -> ModelHost:
         folder = await asyncio.to_thread(self._registry.fetch, manifest, self._cache)
-        name = f"{self._language}/{manifest.version}"
-        return await ModelHost.start(folder, name, Drafting(), self._settings.drafter, self._settings.tls)
+        name, role = f"{self._language}/{manifest.version}", Drafting(self._settings.drafter.tokens_ahead)
+        return await ModelHost.start(folder, name, role, self._settings.drafter, self._settings.tls)
 
     async def _follow(self) -> None:
         while True:

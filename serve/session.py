@@ -63,6 +63,6 @@ async def _round(log: TokenLog, verifier: RemoteVerifier, speculation: Speculati
         verify_s=verdict.cost.seconds,
         wire_s=max(0.0, drafted.wall_s + wall_s - model_s),
     )
-    progress = log.commit(drafted.tokens, verdict, drafted.version, timings)
+    progress = log.commit(drafted.tokens, verdict, drafted.version, timings, ahead=drafted.ahead)
     speculation.learn(log, drafted, verdict, wall_s)
     return progress

@@ -15,6 +15,10 @@ from serve.stream.tls import TlsSettings
 from serve.telemetry.logs import LogSettings
 from serve.telemetry.tracing import TracingSettings
 
+RUN_AHEAD = 64
+"""A GPU reads all weights for each step, and computes so many tokens meanwhile. It is the engine's own work for each of
+them that takes time: with 256 it was slower for many texts, and no faster for one."""
+
 
 class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """One kind of model replica."""
@@ -36,10 +40,18 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     prefill_chunk: int = 512
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""
+    run_ahead: int | None = None
+    """Of a drafter: most tokens that a step drafts for what may be asked next, while the target verifies. None is
+    `RUN_AHEAD` on a GPU, and 0, which is off, on a CPU: its cores are taken from other texts or from the verifier."""
     longest_step_s: float = 120.0
     """An engine that takes longer over one forward pass (a kernel that never ends) is dead, and its replica replaced.
     It bounds one pass, not an answer: a long prompt takes many of them. It must be longer than the first pass of a
     model that compiles itself in it."""
+
+    @property
+    def tokens_ahead(self) -> int:
+        """`run_ahead`, decided."""
+        return self.run_ahead if self.run_ahead is not None else RUN_AHEAD if self.num_gpus else 0
 
     @property
     def longest_text(self) -> int:
@@ -49,6 +61,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.kv_tokens < BLOCK_SIZE:
             raise ValueError(f"kv_tokens must be at least {BLOCK_SIZE}, not {self.kv_tokens}")
+        if self.run_ahead is not None and self.run_ahead < 0:
+            raise ValueError(f"run_ahead must not be negative, not {self.run_ahead}")
         if self.autoscaling is not None and self.autoscaling.target_sessions > self.max_sessions:
             raise ValueError(
                 f"autoscaling.target_sessions must not exceed max_sessions ({self.max_sessions}): "

@@ -27,6 +27,10 @@ class World:
     """Of each leg."""
     acceptance: float = 0.8
     """Per position, given that all before it were accepted."""
+    run_ahead: bool = False
+    """Whether the drafter drafts on during a verification, after each token that it guesses may follow."""
+    runner_up: float = 0.5
+    """How often its second guess is right where the first is wrong."""
     noise: float = 0.02
     """Relative standard deviation of a step's time."""
     hiccups: float = 0.0
@@ -74,6 +78,10 @@ class Run:
 class _Text:
     length: TextDraftLength
     drafted: int = 0
+    ahead: int = 0
+    """So many tokens are drafted ahead for whatever may be asked next."""
+    at_hand: int = 0
+    """So many are drafted when asked for."""
     asked_s: float = 0.0
     """When its verification was asked for."""
     learned_s: float = 0.0
@@ -128,13 +136,16 @@ class Simulation:
     def _commit(self, text: _Text, cost: StepCost) -> None:
         world, drafted = self.world, text.drafted
         accepted = next((k for k in range(drafted) if self._random.random() >= world.acceptance), drafted)
-        draft_s = drafted * world.draft_s
+        at_hand = min(text.at_hand, drafted)
+        draft_s = (drafted - at_hand) * world.draft_s
+        text.at_hand = self._drafted_ahead(text, all_accepted=accepted == drafted) if drafted else 0
         text.length.observe(
             "de",
             Round(
                 drafted=drafted,
                 accepted=accepted,
-                draft_cost=StepCost(draft_s, drafted),
+                ahead=at_hand,
+                draft_cost=StepCost(draft_s, drafted - at_hand),
                 draft_wall_s=draft_s + world.overhead_s if drafted else 0.0,
                 verify_cost=cost,
                 verify_wall_s=self._now_s - text.asked_s + world.overhead_s,
@@ -144,11 +155,24 @@ class Simulation:
         )
         text.learned_s = self._now_s
 
+    def _drafted_ahead(self, text: _Text, *, all_accepted: bool) -> int:
+        """Tokens that follow the one that was drawn after the accepted ones, if it was guessed."""
+        world = self.world
+        if not world.run_ahead:
+            return 0
+        is_own = all_accepted and self._random.random() < world.acceptance
+        if not is_own and self._random.random() >= world.runner_up:
+            return 0
+        steps = int((self._now_s - text.asked_s) / world.draft_s)
+        return max(0, min(text.ahead, steps - all_accepted))
+
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""
         world = self.world
-        text.drafted = text.length.choose("de", len(self._texts), MAX_LENGTH)
-        draft_s = text.drafted * world.draft_s + world.overhead_s if text.drafted else 0.0
+        wanted, text.ahead = text.length.choose("de", len(self._texts), MAX_LENGTH)
+        text.drafted = max(wanted, min(text.at_hand, text.ahead)) if wanted else 0
+        drafting = text.drafted - min(text.at_hand, text.drafted)
+        draft_s = drafting * world.draft_s + world.overhead_s if text.drafted else 0.0
         text.asked_s = self._now_s + world.overhead_s + draft_s
 
 

@@ -102,6 +102,13 @@ class Cache(RuleBasedStateMachine):
         text.cached = tokens[: text.sequence.length]
         assert text.sequence.length < len(tokens)
 
+    @rule(target=running, text=running, tokens=texts)
+    def fork(self, text: _Text, tokens: list[int]) -> _Text:
+        fork = text.sequence.fork()
+        assert len(fork.blocks) * SIZE == fork.length <= len(text.cached)
+        self.texts.append(_Text(fork, [*fork.cached, *tokens], text.cached[: fork.length]))
+        return self.texts[-1]
+
     @rule(text=consumes(running))
     def end(self, text: _Text) -> None:
         self.texts.remove(text)

@@ -111,6 +111,6 @@ def test_the_wire_is_paid_once_a_leg_and_the_draft_leg_only_for_a_draft() -> Non
     verifier, drafter = VerifierCosts(), DrafterCosts()
     for _ in range(50):
         verifier.add(1, 0, StepCost(0.02, 1), 0.0203)
-        drafter.add(4, StepCost(0.006, 4), 0.0065)
+        drafter.add(4, 0, StepCost(0.006, 4), 0.0065)
     assert verifier.seconds(1, 2) == pytest.approx([0.0203] * 3)
     assert drafter.seconds(3) == pytest.approx([0.0, 0.002, 0.0035, 0.005])

@@ -20,7 +20,7 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.sequence import CachedSequence
-from common.engine.sessions import Session
+from common.engine.session import Session
 from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Open, Propose, Score, Scored, Verdict, Verify
 from common.rounds import TokenLog

@@ -80,6 +80,19 @@ def test_groups_that_take_turns_are_brought_together() -> None:
     assert 0.0039 < gathering.patience() <= 0.0081
 
 
+def test_those_whose_drafts_are_not_at_hand_are_waited_for_too() -> None:
+    """Of three texts two come back at once, on average all do after 4 ms: twice that is too soon for the third."""
+    clock = Clock()
+    gathering = Gathering(clock)
+    for _ in range(200):
+        clock.now += 0.025
+        gathering.answered("abc", 0.025)
+        for key, delay_s in (("a", 0.001), ("b", 0.001), ("c", 0.010)):
+            gathering.came(key, clock.now + delay_s)
+    gathering.answered("abc", 0.025)
+    assert 0.010 < gathering.patience() < 0.020
+
+
 def test_what_has_ended_is_forgotten() -> None:
     clock = Clock()
     gathering = Gathering(clock)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Session
+from common.engine.session import Session
 from common.engine.verification import Verification
 from common.messages import Alive, Prefilled, Verdict
 from serve.errors import ReplicaLost, ServiceOverloaded

@@ -19,7 +19,7 @@ from common.engine import reference
 from common.engine.decoding import Decoder
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Key, Session
+from common.engine.session import Key, Session
 from common.engine.verification import Verification
 from common.logprobs import report
 from common.messages import Prefilled, Verdict

@@ -44,7 +44,14 @@ def rounds(*lengths: tuple[int, int], drafter: str | None = "de/v1") -> list[Pro
     progress, stats, timings = [], SpeculationStats(), Timings()
     for drafted, accepted in lengths:
         tokens = tuple(range(accepted + 1))
-        stats += SpeculationStats(rounds=1, drafted_tokens=drafted, accepted_tokens=accepted, output_tokens=len(tokens))
+        stats += SpeculationStats(
+            rounds=1,
+            drafted_tokens=drafted,
+            accepted_tokens=accepted,
+            output_tokens=len(tokens),
+            ahead_drafts=int(drafted == 4),
+            ahead_tokens=3 * (drafted == 4),
+        )
         timings += Timings(draft_s=1.0, verify_s=2.0, wire_s=3.0)
         progress.append(Progress(tokens=tokens, stats=stats, timings=timings, drafter=drafter))
     return progress
@@ -66,6 +73,7 @@ def test_rounds_become_vllms_counters() -> None:
     assert count("rounds") == 4
     assert count("spec_decode_num_drafts") == 3
     assert count("spec_decode_num_draft_tokens") == 10
+    assert (count("spec_decode_num_drafts_ahead"), count("spec_decode_num_draft_tokens_ahead")) == (2, 6)
     assert count("spec_decode_num_accepted_tokens") == 6
     drafted = [count("spec_decode_num_draft_tokens_per_pos", position=str(n)) for n in range(5)]
     accepted = [count("spec_decode_num_accepted_tokens_per_pos", position=str(n)) for n in range(5)]

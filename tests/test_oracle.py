@@ -20,7 +20,7 @@ from common.engine.decoding import Decoder
 from common.engine.drafters import DraftModel, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
-from common.engine.sessions import Session
+from common.engine.session import Session
 from common.engine.trimming import trim_output
 from common.messages import Score, Verdict
 from common.ngram_model import NgramConfig, NgramModel

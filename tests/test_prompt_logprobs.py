@@ -19,7 +19,7 @@ from common.engine.batch import Feed
 from common.engine.decoding import Decoder
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Key, Session
+from common.engine.session import Key, Session
 from common.engine.verification import Verification
 from common.messages import Failure, Open, Prefill, Prefilled, Propose, Question, Verdict, Verify
 from common.types import GenerationRequest, SamplingParams, TokenIds, TokenLogprob

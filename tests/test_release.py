@@ -17,6 +17,7 @@ from common.messages import Close, Draft, Open, Propose, Question, Scored, Verdi
 from common.rounds import TokenLog
 from common.types import GenerationRequest
 from serve.drafting.audition import WINDOW, audition
+from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
 from serve.drafting.speculation import Speculation
 from serve.errors import ReplicaLost
@@ -107,8 +108,8 @@ class _Always:
     def pays(self, *args: object) -> bool:
         return True
 
-    def choose(self, *args: object) -> int:
-        return 2
+    def choose(self, *args: object) -> DraftLength:
+        return DraftLength(2, 2)
 
     def observe(self, *args: object) -> None: ...
 

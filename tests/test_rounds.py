@@ -71,8 +71,8 @@ def test_the_last_token_of_a_text_is_never_drafted(written: int, drafted: int) -
     log = new_log(max_tokens=6)
     for _ in range(written):
         log.commit((), verdict(log, 0, 4))
-    message = log.propose(1, known=2, count=4)
-    assert message.count == drafted
+    message = log.propose(1, known=2, count=4, ahead=8)
+    assert message.count == drafted and message.ahead == 5 - written
     assert (message.base, message.committed) == (2, tuple(log.tokens[2:]))
 
 

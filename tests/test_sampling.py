@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import MinPLogitsWarper, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from common.sampling import draw, gumbel_noise, law, log_law
+from common.sampling import draw, draw_two, gumbel_noise, law, log_law
 from common.types import SamplingParams
 
 VOCABULARY = 50
@@ -238,3 +238,26 @@ def test_noise_is_splitmix64_as_published(seed: int, position: int, token: int) 
 def test_parameters_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(ValueError, match=field):
         SamplingParams(**{field: value})
+
+
+@settings(deadline=None)
+@given(
+    temperatures=st.lists(st.sampled_from([0.0, 0.5, 1.5]), min_size=1, max_size=4),
+    top_k=st.sampled_from([0, 2, 20]),
+    seed=st.integers(0, 1000),
+)
+def test_a_runner_up_is_what_would_be_drawn_if_the_token_did_not_exist(
+    temperatures: list[float], top_k: int, seed: int
+) -> None:
+    raw, positions = logits(len(temperatures), seed), range(len(temperatures))
+    params = [SamplingParams(temperature=temperature, seed=seed) for temperature in temperatures]
+    if top_k:  # before the draw, of which the law must not depend
+        raw = torch.where(raw >= raw.topk(top_k).values[:, -1:], raw, float("-inf"))
+    pairs = draw_two(raw, params, positions)
+    drawn = draw(raw, params, positions)
+    without = draw(raw.scatter(1, drawn.unsqueeze(1), float("-inf")), params, positions)
+    assert pairs.tolist() == torch.stack([drawn, without], dim=1).tolist()
+
+
+def test_a_token_that_is_certain_is_its_own_runner_up() -> None:
+    assert draw_two(logits(), [SamplingParams(top_k=1, seed=3)], [5]).unique().numel() == 1

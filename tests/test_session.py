@@ -19,12 +19,13 @@ from common.engine import reference
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
-from common.engine.sessions import Key, Session
+from common.engine.session import Key, Session
 from common.messages import Draft, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SamplingParams, TokenIds
+from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
 from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
@@ -239,10 +240,10 @@ async def test_a_drafter_is_not_asked_before_it_has_read_the_text_and_so_is_not_
         drafter.start(log)
         while not drafters.num_leases:
             await asyncio.sleep(0)
-        assert not drafter.ready(log) and await drafter.draft(log, 3) is None
+        assert not drafter.ready(log) and await drafter.draft(log, DraftLength(3, 3)) is None
         while not drafter.ready(log):
             await asyncio.sleep(0.01)
-        draft = await drafter.draft(log, 3)
+        draft = await drafter.draft(log, DraftLength(3, 3))
         assert draft is not None and len(draft.tokens) == 3
         assert drafter.losses == 0
         drafter.close()
@@ -261,6 +262,7 @@ class _SlowDrafting(Drafting):
     """Lets the test act after so many drafted tokens."""
 
     def __init__(self, after: int, act: object) -> None:
+        super().__init__()
         self._left, self._act = after, act
 
     def advance(self, sessions: Sequence[Session], logits: Sequence[Tensor]) -> list:
@@ -380,3 +382,23 @@ async def test_a_connection_on_which_no_greeting_comes_in_time_is_closed() -> No
     await asyncio.wait_for(ended, 5)
     assert pool._channels == {}
     server.close()
+
+
+async def test_a_drafter_that_runs_ahead_changes_no_text_and_has_drafts_at_hand() -> None:
+    requests = [msgspec.structs.replace(request, language="de") for request in tiny.requests(6, temperature=1.0)]
+    drafting = drafting_engine(Drafting(run_ahead=64))
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers, replica(drafting) as drafters:
+
+        async def stats(request: GenerationRequest) -> SpeculationStats:
+            text = speculation(pool, {"de": drafters.lease}, request)
+            last = [p async for p in generate(request, RemoteVerifier(verifiers.lease, pool, backoff_s=0), text)][-1]
+            return last.stats
+
+        texts = await asyncio.gather(*(write(pool, verifiers.lease, drafters.lease, r) for r in requests))
+        assert [text for text, _ in texts] == [expected(r) for r in requests]
+        told = [await stats(request) for request in requests]
+        await freed(verifiers, drafters)
+    ahead = sum((each for each in told), SpeculationStats())
+    assert 0 < ahead.ahead_drafts <= ahead.ahead_tokens <= ahead.drafted_tokens
+    drafting.check_integrity()
+    assert drafting.memory.held_blocks == drafting.num_sessions == 0

@@ -16,6 +16,7 @@ from common.engine.runner import ModelRunner
 from common.languages import GENERALIST
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import FOLLOW_EVERY
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import RequestTimeout
@@ -42,8 +43,9 @@ class Scripted:
     def pays(self, drafter: str, sessions: int) -> bool:
         return self._length(self._rounds) > 0
 
-    def choose(self, drafter: str, sessions: int, limit: int) -> int:
-        return min(limit, self._length(self._rounds))
+    def choose(self, drafter: str, sessions: int, limit: int) -> DraftLength:
+        length = min(limit, self._length(self._rounds))
+        return DraftLength(length, length)
 
     def observe(self, drafter: str, round: Round, sessions: int) -> None:
         self._rounds += 1

@@ -30,6 +30,8 @@ class Emulated(msgspec.Struct, frozen=True, kw_only=True):
     """Per position, given that all before it were accepted."""
     runner_up: float = 0.5
     """Where the drafter's first choice is wrong, how often its second is right."""
+    run_ahead: int = 0
+    """Tokens that a step of the drafter runs although nobody has asked for them."""
 
     def __post_init__(self) -> None:
         self._drafter()  # it checks the probabilities
@@ -65,7 +67,7 @@ class Emulated(msgspec.Struct, frozen=True, kw_only=True):
         drafter = self._drafter()
         return EmulatedEngine(
             drafter.target if verifies else drafter,
-            Verification() if verifies else Drafting(),
+            Verification() if verifies else Drafting(self.run_ahead),
             self.verify if verifies else self.draft,
             vocabulary=WORDS + 1,
             context_length=CONTEXT_LENGTH,

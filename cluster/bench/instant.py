@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.engine.emulation import StepTimes
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Draft, Propose, Reply, Request, Verdict, Verify
 from common.types import StepCost
 

@@ -30,7 +30,7 @@ from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, Timings
 from serve.router import Service, TargetModel
-from serve.settings import ServeSettings
+from serve.settings import RUN_AHEAD, ServeSettings
 
 ROUTER_STREAMS = 64
 WARM_UP_S = 5.0
@@ -139,9 +139,10 @@ class Pipeline:
         self._seconds = seconds
         self._target = target
 
-    def texts(self, streams: int) -> Measured:
+    def texts(self, streams: int, *, run_ahead: int = 0) -> Measured:
         """Speculation as the controller sees fit."""
-        return self._run(self._emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
+        emulated = msgspec.structs.replace(self._emulated, run_ahead=run_ahead)
+        return self._run(emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
 
     def never_accepted(self) -> tuple[Measured, Measured]:
         """With drafts that are all wrong, and without any."""
@@ -179,8 +180,8 @@ class Result(msgspec.Struct, kw_only=True):
     """What is reported; None was not measured."""
 
     efficiency_serial: float | None = None
-    efficiency_run_ahead: None = None
-    """Nothing is drafted ahead yet."""
+    efficiency_run_ahead: float | None = None
+    """Of one text, by the same ideal as `efficiency_serial`."""
     efficiency_batched: float | None = None
     never_accepted: float | None = None
     rounds_per_s: int | None = None
@@ -194,9 +195,10 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
         if "efficiency" in cases:
             for count in sorted(streams):
                 row, share = _efficiency(emulated, count, pipeline.texts(count))
-                rows.append(row)
+                row_ahead, share_ahead = _efficiency(emulated, count, pipeline.texts(count, run_ahead=RUN_AHEAD))
+                rows += [row, [f"{row_ahead[0]}, run ahead", *row_ahead[1:]]]
                 if count == 1:
-                    result.efficiency_serial = share
+                    result.efficiency_serial, result.efficiency_run_ahead = share, share_ahead
                 else:
                     result.efficiency_batched = share
         if "never_accepted" in cases:

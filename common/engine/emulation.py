@@ -28,7 +28,7 @@ from common.engine.batch import Feed
 from common.engine.cache import BlockPool
 from common.engine.engine import Engine, Role
 from common.engine.sequence import CachedSequence
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Reply
 from common.types import TokenIds
 

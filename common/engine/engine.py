@@ -15,15 +15,21 @@ from typing import Protocol
 import msgspec
 from torch import Tensor
 
+from common.engine import run_ahead
 from common.engine.batch import Feed
 from common.engine.runner import Runner
-from common.engine.sessions import Key, MemoryUse, Session, SessionTable
+from common.engine.session import Key, Session
+from common.engine.sessions import MemoryUse, SessionTable
 from common.messages import Answer, Close, Failure, Open, Question, Reply, Request
 from common.types import StepCost
 
 
 class Role(Protocol):
     """What an engine does for its sessions."""
+
+    @property
+    def run_ahead(self) -> int:
+        """Most tokens that a step runs although nobody asked for them; see `run_ahead`."""
 
     def take(self, session: Session, question: Question, vocabulary: int) -> Answer | None:
         """Accept a question; the answer, if it needs no forward pass. Raises ValueError, naming the field."""
@@ -79,8 +85,8 @@ class Engine:
             self._replies.append((key, Failure(session=request.session, message=str(error))))
 
     def step(self) -> list[tuple[Key, Reply]]:
-        """Run the model once over what is pending; returns the answers that are ready."""
-        planned = self._plan()
+        """Answer what needs no pass, or run the model once over what is pending; returns the answers that are ready."""
+        planned = self._plan() if not self._replies else ()
         if planned:
             self._run(planned)
         replies, self._replies = self._replies, []
@@ -89,7 +95,7 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Whether a step would do anything."""
-        return bool(self._replies) or any(s.work or s.uncached > 1 for s in self._table.admitted())
+        return bool(self._replies) or any(session.pending for session in self._table.admitted())
 
     @property
     def num_sessions(self) -> int:
@@ -105,7 +111,6 @@ class Engine:
 
     def _ask(self, session: Session, question: Question) -> None:
         reply = self._role.take(session, question, self._runner.vocabulary)
-        session.committed = question.base
         self._replies += [(session.key, reply)] if reply else []
 
     def _run(self, planned: Sequence[tuple[Session, Feed]]) -> None:
@@ -119,7 +124,8 @@ class Engine:
         cost = StepCost(time.perf_counter() - started, sum(len(feed.tokens) for _, feed in planned))
         self._on_step(cost)
         for session, answer in zip(sessions, answers, strict=True):
-            session.spent += cost
+            if session.work or answer is not None:
+                session.spent += cost
             if answer is not None:
                 self._replies.append((session.key, msgspec.structs.replace(answer, cost=session.spent)))
                 session.spent = StepCost()
@@ -138,6 +144,8 @@ class Engine:
             feed = self._feed(session, share)
             if feed is not None and self._table.grow(session, len(feed.tokens)):
                 planned.append((session, feed))
+        if self._role.run_ahead and not self.num_waiting:
+            planned += run_ahead.plan(sessions, self._role.run_ahead)
         return planned
 
     def _waits(self, session: Session, prefilling: set[object]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Close, Draft, Open, Propose, Reply, Request
 from common.ngram import NgramLookup
 

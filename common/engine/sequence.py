@@ -100,6 +100,16 @@ class CachedSequence:
             self._registered.append(prefix)
             self.blocks[index] = prefix.block
 
+    def fork(self) -> CachedSequence:
+        """Another sequence, of those cached tokens that can be shared."""
+        fork = CachedSequence(self._pool)
+        fork._registered = self._registered.copy()
+        fork.blocks = self.blocks[: len(fork._registered)]
+        fork.cached = self.cached[: self._registered_length]
+        for prefix in fork._registered:
+            self._pool.share(prefix)
+        return fork
+
     def rollback(self, length: int) -> None:
         """Forget all but the first `length` tokens; a few more if they are in a registered block, which stays as is."""
         if length >= self.length:

@@ -8,7 +8,7 @@ had cached is run again when its turn comes. So the oldest is never preempted, a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,14 +16,9 @@ import msgspec
 
 from common.engine.prefix import Prefix
 from common.engine.runner import Runner
-from common.engine.sequence import CachedSequence
-from common.messages import Open, Prefill, Question
-from common.types import SamplingParams, StepCost, TokenIds
-
-_FREE = StepCost()
-
-Key = Hashable
-"""Names a session within an engine: what serves it decides how."""
+from common.engine.session import Key, Session
+from common.messages import Open
+from common.types import TokenIds
 
 
 class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,42 +31,6 @@ class MemoryUse(msgspec.Struct, frozen=True, kw_only=True):
     prefix_hit_tokens: int
     """Tokens that did not have to be run, because their keys and values were cached."""
     preemptions: int
-
-
-@dataclass(slots=True)
-class Session:
-    """One text at this engine."""
-
-    key: Key
-    tokens: list[int]
-    """Committed tokens; at a drafter also the ones it has drafted on top."""
-    prompt_length: int
-    """How many tokens of the text are the client's."""
-    sampling: SamplingParams
-    max_length: int
-    committed: int = 0
-    """How many tokens are known to be committed, and so may be shared with other sessions."""
-    sequence: CachedSequence | None = None
-    """Its memory, unless it waits for it."""
-    work: Question | None = None
-    """The question being answered."""
-    spent: StepCost = _FREE
-    """What that has cost so far."""
-
-    @property
-    def cached(self) -> CachedSequence:
-        assert self.sequence is not None, "only sessions with memory are run"
-        return self.sequence
-
-    @property
-    def uncached(self) -> int:
-        """Tokens not run yet; at least the last one never is before its logits are wanted."""
-        return len(self.tokens) - self.cached.length
-
-    @property
-    def prefilling(self) -> bool:
-        """Whether tokens of its prompt, or others that were committed elsewhere, are to be run."""
-        return self.uncached > 1 or isinstance(self.work, Prefill)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +90,16 @@ class SessionTable:
     def close(self, key: Key) -> None:
         """Free what the session holds; closing twice is harmless."""
         session = self._sessions.pop(key, None)
-        if session is not None and session.sequence is not None:
-            session.sequence.release()
+        if session is not None:
+            session.release()
 
     def admitted(self) -> list[Session]:
         """Sessions that have memory, oldest first, after letting in those that now fit."""
         admitted: list[Session] = []
         for session in self._sessions.values():
-            if session.sequence is None and not self._admit(session, len(admitted)):
+            waits = session.sequence is None and not self._admit(session, len(admitted))
+            # Nobody runs ahead while another waits for memory.
+            if waits and not (self._forgo() and self._admit(session, len(admitted))):
                 break
             admitted.append(session)
         return admitted
@@ -146,9 +107,10 @@ class SessionTable:
     def grow(self, session: Session, num_tokens: int) -> bool:
         """Give it memory for `num_tokens` more, at the expense of younger sessions; False if it is the youngest."""
         while not session.cached.grow(num_tokens):
+            if self._forgo():
+                continue
             youngest = next(s for s in reversed(self._sessions.values()) if s.sequence is not None)
-            youngest.cached.release()
-            youngest.sequence = None
+            youngest.release()
             self._preemptions += 1
             if youngest is session:
                 return False
@@ -171,11 +133,19 @@ class SessionTable:
 
     def check_integrity(self) -> None:
         """Every block is free, cached, or held by open sessions. Raises AssertionError (CacheIntegrityError)."""
-        blocks = (s.sequence.blocks for s in self._sessions.values() if s.sequence is not None)
+        holders = chain.from_iterable((s, *s.branches) for s in self._sessions.values())
+        blocks = (holder.sequence.blocks for holder in holders if holder.sequence is not None)
         self._runner.pool.check_integrity(Counter(chain.from_iterable(blocks)))
 
     def __len__(self) -> int:
         return len(self._sessions)
+
+    def _forgo(self) -> bool:
+        """Give up all that was drafted ahead; False if no memory has become free by that."""
+        before = self._runner.pool.available_blocks
+        for session in self._sessions.values():
+            session.forgo()
+        return self._runner.pool.available_blocks > before
 
     def _admit(self, session: Session, running: int) -> bool:
         """Give it memory for the tokens it has, if a block is left for each running session.

@@ -12,7 +12,7 @@ from torch import Tensor
 from common import logprobs
 from common.acceptance import accept_coupled
 from common.engine.drawing import draw_for
-from common.engine.sessions import Session
+from common.engine.session import Session
 from common.messages import Prefill, Prefilled, Question, Verdict, Verify
 from common.types import TokenLogprob
 
@@ -20,9 +20,12 @@ from common.types import TokenLogprob
 class Verification:
     """Implements `engine.Role`."""
 
+    run_ahead = 0
+
     def take(self, session: Session, question: Question, vocabulary: int) -> None:
         if not isinstance(question, Prefill | Verify):
             raise ValueError(f"{type(question).__name__}: a verifier takes Open, Prefill, Verify and Close")
+        session.committed = question.base
         if question.base < len(session.tokens) or (session.work is not None and question.base == session.work.base):
             return  # stale, or asked again: it has been answered, or is being answered
         if question.base != len(session.tokens) or session.work is not None:

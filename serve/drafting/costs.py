@@ -1,6 +1,6 @@
 """What drafting and verifying cost, learned from the rounds: the basis on which draft lengths are chosen.
 
-    draft leg    overhead + n * seconds per drafted token                           per drafter
+    draft leg    overhead + n * seconds per drafted token, unless n are at hand     per drafter
     verify leg   wire + (1 + queueing) * step(tokens)                               one verifier model per router
 
 step(tokens) is a table of measured means, not a line: on a CPU the second token of a step costs more than the tenth,
@@ -169,6 +169,7 @@ class DrafterCosts:
     """The draft leg of one drafter's texts."""
 
     def __init__(self) -> None:
+        self._at_hand = Average(floor=1.0)
         self._token_s = Average(floor=JITTER_S)
         self._overhead_s = Average(floor=JITTER_S)
 
@@ -176,12 +177,24 @@ class DrafterCosts:
     def known(self) -> bool:
         return self._token_s.known
 
-    def add(self, drafted: int, cost: StepCost, wall_s: float) -> None:
-        """`drafted` > 0 tokens took `wall_s` seconds, waiting included."""
-        self._token_s.add(cost.seconds / drafted)
+    def add(self, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
+        """`drafted` > 0 tokens, of which `ahead` were drafted before, took `wall_s` seconds, waiting included."""
+        self._at_hand.add(float(ahead > 0))
+        if ahead < drafted:
+            self._token_s.add(cost.seconds / (drafted - ahead))
         self._overhead_s.add(max(0.0, wall_s - cost.seconds))
 
     def seconds(self, longest: int) -> list[float]:
-        """The leg's duration for n = 0 ... longest drafted tokens."""
+        """The leg's duration for n = 0 ... longest tokens, none of which is at hand."""
         overhead, token = self._overhead_s.mean, self._token_s.mean
         return [0.0, *(overhead + n * token for n in range(1, longest + 1))]
+
+    @property
+    def overhead_s(self) -> float:
+        """The leg's duration when the draft is at hand."""
+        return self._overhead_s.mean
+
+    @property
+    def at_hand(self) -> float:
+        """Share of the drafts that are."""
+        return self._at_hand.mean

@@ -2,7 +2,8 @@
 
     value(n) = (1 + sum over k <= n of P(first k accepted)) / (draft leg(n) + verify leg(n))
 
-P comes from `acceptance_rates`, per drafter and per text; the legs from `costs`. The verify leg is that of a step in
+P comes from `acceptance_rates`, per drafter and per text; the legs from `costs`; what changes when drafts are at hand
+is in `outlook`. The verify leg is that of a step in
 which all texts have n tokens checked: whoever drafts more makes everybody's step longer, and what is best for all is
 what all should choose. n = 0, plain decoding, is one of the choices. What no leg shows, `trial` finds out: while it
 holds drafting back, n is 0.
@@ -20,6 +21,7 @@ from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
 from serve.drafting.costs import DrafterCosts, VerifierCosts
 from serve.drafting.exploration import Exploration
+from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, outlook
 from serve.drafting.trial import DraftingTrial
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
@@ -71,6 +73,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     drafted: int
     """Tokens verified, 0 in plain decoding."""
     accepted: int
+    ahead: int = 0
+    """How many of the tokens were drafted before they were asked for."""
     draft_cost: StepCost = StepCost()
     """As the drafter reports it; zero if drafting needs no model."""
     draft_wall_s: float = 0.0
@@ -96,8 +100,7 @@ class KnownDrafter:
         self.exploration = Exploration(settings.exploration)
         self.rates: list[float] = []
         """Per position, as many as may be drafted."""
-        self.seconds: list[float] = []
-        """Of a round, per length from 0."""
+        self.costs = RoundCosts([], [], share=0.0, sessions=1)
 
     @property
     def known(self) -> bool:
@@ -107,10 +110,10 @@ class KnownDrafter:
         """Learn from a round with a draft; from what it took only if that is a measure of its costs."""
         self._observed.observe(outcome.drafted, outcome.accepted)
         if costs:
-            self._costs.add(outcome.drafted, outcome.draft_cost, outcome.draft_wall_s)
+            self._costs.add(outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
 
     def look_ahead(self, sessions: int) -> None:
-        """Bring `rates` and `seconds` up to date, once for each step that the `sessions` texts share."""
+        """Bring `rates` and `costs` up to date, once for each step that the `sessions` texts share."""
         self._news += 1
         if self._news < self._sessions == sessions:
             return
@@ -121,7 +124,12 @@ class KnownDrafter:
         )
         self.rates = self._observed.chained(self._settings.initial_acceptance, DRAFTER_PRIOR, longest)
         drafting, verifying = self._costs.seconds(longest), self._verifier.seconds(sessions, longest)
-        self.seconds = [draft + verify for draft, verify in zip(drafting, verifying, strict=True)]
+        self.costs = RoundCosts(
+            drafted=[draft + verify for draft, verify in zip(drafting, verifying, strict=True)],
+            at_hand=[self._costs.overhead_s + verify for verify in verifying],
+            share=self._costs.at_hand,
+            sessions=sessions,
+        )
 
 
 class DraftLengthController:
@@ -167,20 +175,23 @@ class TextDraftLength:
         if self._scout or not shared.known:
             return True
         shared.look_ahead(sessions)
-        return self._best(0, self._values(drafter, shared, self._settings.max_draft_length)) > 0
+        return self._best(0, self._outlook(drafter, shared, self._settings.max_draft_length).values) > 0
 
-    def choose(self, drafter: str, sessions: int, limit: int) -> int:
+    def choose(self, drafter: str, sessions: int, limit: int) -> DraftLength:
         """How many tokens `drafter` is to draft, at most `limit`, while `sessions` >= 1 texts are in progress."""
         if self._settings.draft_length is not None:
-            return min(self._settings.draft_length, limit)
+            return DraftLength.of(min(self._settings.draft_length, limit), 0, sessions)
         shared, trial = self._controller.drafter(drafter), self._controller.trial
         if not shared.known:
-            return min(self._settings.default_draft_length, limit)
+            return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
         shared.look_ahead(sessions)
-        values = self._values(drafter, shared, limit)
+        values, seconds, ahead = self._outlook(drafter, shared, limit)
         length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values)
         self._promise = values[length] / values[0]
-        return shared.exploration.vary(length, values, shared.seconds, sessions) if trial.drafting else 0
+        if not trial.drafting:
+            return NO_DRAFT
+        wanted = shared.exploration.vary(length, values, seconds, sessions)
+        return DraftLength.of(wanted, ahead, sessions)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
@@ -199,17 +210,10 @@ class TextDraftLength:
             self._controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
         self._rounds += 1
 
-    def _values(self, drafter: str, shared: KnownDrafter, limit: int) -> list[float]:
-        """Tokens per second for n = 0 ... the longest draft that is allowed."""
+    def _outlook(self, drafter: str, shared: KnownDrafter, limit: int) -> Outlook:
         text = self._rates.get(drafter)
         rates = text.given(shared.rates, TEXT_PRIOR) if text is not None else shared.rates
-        tokens = reached = 1.0
-        values = [1.0 / shared.seconds[0]]
-        for rate, seconds in zip(rates[:limit], shared.seconds[1:], strict=False):
-            reached *= rate
-            tokens += reached
-            values.append(tokens / seconds)
-        return values
+        return outlook(rates, shared.costs, limit)
 
     def _best(self, present: int, values: Sequence[float]) -> int:
         """The length of the highest value, the present one if its value is nearly as high, or 0 if it gains little."""

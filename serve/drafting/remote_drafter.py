@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from common.messages import Draft, Scored
 from common.rounds import TokenLog
+from serve.drafting.outlook import DraftLength
 from serve.errors import ReplicaLost, ServiceOverloaded, SessionRefused
 from serve.stream.lease import Lease, LeaseSource, take_lease
 from serve.stream.streams import StreamPool
@@ -67,10 +68,10 @@ class RemoteDrafter:
             self._renew(log, error)
         return self._lease is not None
 
-    async def draft(self, log: TokenLog, count: int) -> Draft | None:
-        """At most `count` tokens; None if it is not ready, or gives no answer in time."""
+    async def draft(self, log: TokenLog, length: DraftLength) -> Draft | None:
+        """At most so many tokens; None if it is not ready, or gives no answer in time."""
         lease = self._lease
-        return await self._answer(log, lease.propose(log, count)) if lease is not None else None
+        return await self._answer(log, lease.propose(log, length.wanted, length.ahead)) if lease is not None else None
 
     async def score(self, log: TokenLog, window: int) -> Scored | None:
         """How many of the last `window` tokens it would have drawn; waits until it is ready.

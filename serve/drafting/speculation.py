@@ -25,6 +25,7 @@ from common.rounds import TokenLog
 from common.types import GenerationRequest, StepCost, TokenIds
 from serve.drafting.audition import Patience, audition
 from serve.drafting.draft_length import Round, TextDraftLength
+from serve.drafting.outlook import NO_DRAFT, DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
 from serve.stream.lease import LeaseSource
 from serve.stream.streams import StreamPool
@@ -54,6 +55,8 @@ class Drafted(msgspec.Struct, frozen=True, kw_only=True):
     """Whose draft it is, or would have been."""
     version: str | None = None
     """What drafted, such as `de/v0003`; None if nothing did."""
+    ahead: int = 0
+    """How many of the tokens were drafted before they were asked for."""
     cost: StepCost = StepCost()
     wall_s: float = 0.0
 
@@ -107,9 +110,9 @@ class Speculation:
         self._move()
         remote = self._remote
         if remote is not None and remote.ready(log):
-            count = self._count(remote.name, log)
-            if count:
-                return await self._ask(remote, log, count)
+            length = self._length(remote.name, log)
+            if length.wanted:
+                return await self._ask(remote, log, length)
             remote.keep_in_step(log)
         elif remote is not None and not remote.asked:
             self.start(log)
@@ -123,6 +126,7 @@ class Speculation:
             Round(
                 drafted=len(drafted.tokens),
                 accepted=verdict.accepted,
+                ahead=drafted.ahead,
                 draft_cost=drafted.cost,
                 draft_wall_s=drafted.wall_s,
                 verify_cost=verdict.cost,
@@ -161,20 +165,27 @@ class Speculation:
             return None
         return RemoteDrafter(name, source, self._streams, deadline_s=self._deadline_s)
 
-    def _count(self, name: str, log: TokenLog) -> int:
+    def _length(self, name: str, log: TokenLog) -> DraftLength:
         limit = log.room if self._request.max_draft_length is None else min(log.room, self._request.max_draft_length)
-        return self._lengths.choose(name, self._load(), limit) if limit else 0
+        return self._lengths.choose(name, self._load(), limit) if limit else NO_DRAFT
 
-    async def _ask(self, remote: RemoteDrafter, log: TokenLog, count: int) -> Drafted:
+    async def _ask(self, remote: RemoteDrafter, log: TokenLog, length: DraftLength) -> Drafted:
         version, asked = remote.version, time.perf_counter()
-        draft = await remote.draft(log, count)
+        draft = await remote.draft(log, length)
         wall_s = time.perf_counter() - asked
         if draft is None:
             return Drafted(name=remote.name, wall_s=wall_s)
-        return Drafted(tokens=draft.tokens, name=remote.name, version=version, cost=draft.cost, wall_s=wall_s)
+        return Drafted(
+            tokens=draft.tokens,
+            name=remote.name,
+            version=version,
+            ahead=draft.ahead,
+            cost=draft.cost,
+            wall_s=wall_s,
+        )
 
     def _look_up(self, log: TokenLog) -> Drafted:
-        count = self._count(NGRAM, log)
+        count = self._length(NGRAM, log).wanted
         if not count:
             return Drafted()
         self._ngrams.extend(log.tokens[len(self._ngrams) :])

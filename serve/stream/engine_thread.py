@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
-from common.engine.sessions import Key
-from common.messages import Reply, Request
+from common.engine.session import Key
+from common.messages import Close, Reply, Request
 from serve.stream.gathering import Gathering
 
 Replies = Sequence[tuple[Key, Reply]]
@@ -53,6 +53,7 @@ class EngineThread:
         self._requests: queue.SimpleQueue[tuple[Key, Request, float] | None] = queue.SimpleQueue()
         self._gathering = Gathering()
         self._step_began: float | None = None
+        self._session_ended = False
         self._loop = asyncio.get_running_loop()
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
         self._running = self._loop.run_in_executor(self._executor, self._run)
@@ -81,8 +82,9 @@ class EngineThread:
             if replies:
                 self._gathering.answered([key for key, _ in replies], time.perf_counter() - began)
                 self._loop.call_soon_threadsafe(self._on_replies, replies)
-            elif not self._engine.busy:
-                # Idle is when a leak can be told from work in progress.
+            elif self._session_ended and not self._engine.busy:
+                # Idle is when a leak can be told from work in progress; between its rounds a text is not idle for long.
+                self._session_ended = False
                 self._engine.check_integrity()
 
     def _take(self) -> bool:
@@ -98,6 +100,7 @@ class EngineThread:
                 return False
             key, request, came_s = item
             self._gathering.came(key, came_s)
+            self._session_ended |= isinstance(request, Close)
             self._engine.handle(key, request)
             taken = True
 

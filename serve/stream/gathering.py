@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
-from common.engine.sessions import Key
+from common.engine.session import Key
 
 WEIGHT = 1 / 16
 """Of the latest delay in the average of delays."""
@@ -34,7 +34,8 @@ class Gathering:
         self._away: set[Key] = set()
         """Those of them that the latest step answered."""
         self._stepped_s = 0.0
-        self._delay_s = 0.0
+        self._delay_s = self._deviation_s = 0.0
+        """Averages: of the delays, and of how far they are from that."""
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
@@ -49,11 +50,15 @@ class Gathering:
         self._away.discard(key)
         answered_s = self._answered_s.pop(key, None)
         if answered_s is not None:
-            self._delay_s += WEIGHT * (at_s - answered_s - self._delay_s)
+            off_s = at_s - answered_s - self._delay_s
+            self._deviation_s += WEIGHT * (abs(off_s) - self._deviation_s)
+            self._delay_s += WEIGHT * off_s
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
         if not self._away or self._delay_s > self._cheapest_s:
             return 0.0
-        until = self._stepped_s + min(2 * self._delay_s, self._cheapest_s)
+        # The later half too, where some have their drafts at hand and others wait for them.
+        longest_s = self._delay_s + max(self._delay_s, 2 * self._deviation_s)
+        until = self._stepped_s + min(longest_s, self._cheapest_s)
         return max(0.0, until - self._clock())

@@ -56,12 +56,13 @@ class Lease:
         assert isinstance(reply, Verdict)
         return reply
 
-    async def propose(self, log: TokenLog, count: int) -> Draft:
-        """Tell the drafter what was committed and get a draft. Raises ReplicaLost or SessionRefused."""
-        message = self._news(log, count)
+    async def propose(self, log: TokenLog, count: int, ahead: int = 0) -> Draft:
+        """Tell the drafter what was committed and get a draft; see `Propose`. Raises ReplicaLost or SessionRefused."""
+        message = self._news(log, count, ahead)
         reply = await self._channel.ask(message)
         assert isinstance(reply, Draft)
-        return msgspec.structs.replace(reply, tokens=reply.tokens[: message.count])
+        tokens = reply.tokens[: max(message.count, message.ahead)]
+        return msgspec.structs.replace(reply, tokens=tokens, ahead=max(0, min(reply.ahead, len(tokens))))
 
     def follow(self, log: TokenLog) -> None:
         """Tell the drafter what was committed; it answers with nothing, which is not waited for."""
@@ -81,8 +82,8 @@ class Lease:
         """Tokens that the drafter has not been told."""
         return len(log.tokens) - self._known
 
-    def _news(self, log: TokenLog, count: int) -> Propose:
-        message = log.propose(self._channel.session, self._known, count)
+    def _news(self, log: TokenLog, count: int, ahead: int = 0) -> Propose:
+        message = log.propose(self._channel.session, self._known, count, ahead)
         self._known = len(log.tokens)
         return message
 

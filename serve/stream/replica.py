@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable
 
 import msgspec
 
-from common.engine.sessions import Key
+from common.engine.session import Key
 from common.messages import Alive, Close, Failure, Hello, Message, Open, Prefill, Propose, Score, Verify
 from common.models import Fingerprint
 from serve.errors import ReplicaLost

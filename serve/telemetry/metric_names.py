@@ -47,7 +47,19 @@ ROUTER_METRICS = (
     Metric(
         name="polydraft_spec_decode_num_drafts", kind="counter", labels=_BOTH, description="Drafts that were not empty."
     ),
+    Metric(
+        name="polydraft_spec_decode_num_drafts_ahead",
+        kind="counter",
+        labels=_BOTH,
+        description="Drafts of which some tokens were there when they were asked for: the drafter had run ahead.",
+    ),
     Metric(name="polydraft_spec_decode_num_draft_tokens", kind="counter", labels=_BOTH, description="Drafted tokens."),
+    Metric(
+        name="polydraft_spec_decode_num_draft_tokens_ahead",
+        kind="counter",
+        labels=_BOTH,
+        description="Those that were there when they were asked for.",
+    ),
     Metric(
         name="polydraft_spec_decode_num_draft_tokens_per_pos",
         kind="counter",

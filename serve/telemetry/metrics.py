@@ -37,7 +37,7 @@ class _Rounds:
         """Rounds by the number of tokens drafted."""
         self.accepted: Counter[int] = Counter()
         """Rounds by the number of tokens accepted."""
-        self.output_tokens = 0
+        self.output_tokens = self.ahead_drafts = self.ahead_tokens = 0
         self.draft_s = self.verify_s = self.wire_s = 0.0
 
     def add(self, progress: Progress, before: Progress) -> None:
@@ -45,6 +45,8 @@ class _Rounds:
         self.drafted[stats.drafted_tokens - before.stats.drafted_tokens] += 1
         self.accepted[stats.accepted_tokens - before.stats.accepted_tokens] += 1
         self.output_tokens += len(progress.tokens)
+        self.ahead_drafts += stats.ahead_drafts - before.stats.ahead_drafts
+        self.ahead_tokens += stats.ahead_tokens - before.stats.ahead_tokens
         self.draft_s += timings.draft_s - before.timings.draft_s
         self.verify_s += timings.verify_s - before.timings.verify_s
         self.wire_s += timings.wire_s - before.timings.wire_s
@@ -56,6 +58,8 @@ class _Rounds:
         add("rounds", self.drafted.total())
         add("generation_tokens", self.output_tokens)
         add("spec_decode_num_drafts", self.drafted.total() - self.drafted[0])
+        add("spec_decode_num_drafts_ahead", self.ahead_drafts)
+        add("spec_decode_num_draft_tokens_ahead", self.ahead_tokens)
         for phase, seconds in (("draft", self.draft_s), ("verify", self.verify_s), ("wire", self.wire_s)):
             add("round_seconds", seconds, phase)
         for what, lengths in (("draft", self.drafted), ("accepted", self.accepted)):

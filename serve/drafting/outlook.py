@@ -1,0 +1,78 @@
+"""What a round is going to bring and to take, by how much is drafted.
+
+While a draft is being verified the drafter runs ahead, so a share of the next drafts is at hand when asked for: these
+take no time to draft, and may be longer. How long the others should be depends on them: what is maximised is tokens per
+second over both kinds,
+
+    value(n) = (h tokens(m) + (1 - h) tokens(n)) / (g (overhead + verify(m)) + (1 - g) (draft(n) + verify(n)))
+
+with h the share at hand, m the length that is best for those, never less than n, and g the share of the rounds in which
+nobody drafts. Texts that share the verifier's steps go in step, so each waits for the slowest draft: of s texts nobody
+drafts with g = h^s. The more texts there are, the less time is won, and the shorter are the drafts that all wait for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from operator import mul
+from typing import NamedTuple
+
+MOST_AHEAD = 4
+"""Texts in progress with which drafting ahead is asked for: of more, some must nearly always be waited for."""
+
+
+class DraftLength(NamedTuple):
+    wanted: int
+    """Tokens worth drafting."""
+    ahead: int
+    """Most tokens worth having verified if they are drafted already; 0 where nothing is to be drafted ahead."""
+
+    @classmethod
+    def of(cls, wanted: int, ahead: int, sessions: int) -> DraftLength:
+        """`wanted`, or more if so much is at hand, while `sessions` texts are in progress."""
+        return cls(wanted, max(wanted, ahead) if wanted and sessions <= MOST_AHEAD else 0)
+
+
+NO_DRAFT = DraftLength(0, 0)
+
+
+class RoundCosts(NamedTuple):
+    """Seconds of a round for n = 0, 1, …"""
+
+    drafted: list[float]
+    """All tokens are drafted when they are asked for."""
+    at_hand: list[float]
+    """They were before."""
+    share: float
+    """Of the drafts that are at hand."""
+    sessions: int
+    """Texts that go in step."""
+
+
+class Outlook(NamedTuple):
+    values: list[float]
+    """Tokens per second for n = 0, 1, …"""
+    seconds: list[float]
+    """Of a round, on average."""
+    ahead: int
+    """The best length of a draft at hand."""
+
+
+def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
+    """For n up to the longest draft that is allowed; `rates` are of acceptance, position by position."""
+    tokens = list(accumulate(accumulate(rates[:limit], mul), initial=1.0))
+    if len(tokens) == 1:
+        return Outlook([1.0 / costs.drafted[0]], costs.drafted[:1], 0)
+    ahead = max(range(1, len(tokens)), key=lambda n: tokens[n] / costs.at_hand[n])
+    seconds = costs.drafted[: len(tokens)]
+    if costs.share:
+        at_once = costs.share**costs.sessions
+        lengths = [max(n, ahead) for n in range(len(tokens))]
+        tokens[1:] = [_mean(costs.share, tokens[lengths[n]], tokens[n]) for n in range(1, len(tokens))]
+        seconds[1:] = [_mean(at_once, costs.at_hand[lengths[n]], seconds[n]) for n in range(1, len(tokens))]
+    return Outlook([made / taken for made, taken in zip(tokens, seconds, strict=True)], seconds, ahead)
+
+
+def _mean(share: float, one: float, other: float) -> float:
+    return share * one + (1.0 - share) * other
