@@ -66,13 +66,15 @@ def _authenticate_ray() -> None:
 def main() -> None:
     """Bad input ends with one clear line, not a traceback."""
     from cluster.bench.commands import bench
+    from cluster.doctor.command import doctor
     from cluster.drafters import drafters
     from cluster.evaluate_command import evaluate
     from cluster.keys import keys
+    from cluster.serve_config_command import serve_config
     from cluster.show_mask import show_mask
     from cluster.train_command import train
 
-    for command in (bench, drafters, evaluate, keys, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, keys, serve_config, show_mask, train):
         polydraft.add_command(command)
     try:
         polydraft(standalone_mode=False)

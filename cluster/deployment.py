@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
@@ -48,12 +49,16 @@ def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: C
     """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
     serve.protection.all_keys()
-    timeout_s = serve.request_timeout_s + PROXY_MARGIN_S
-    ray_serve.start(http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=timeout_s))
+    ray_serve.start(http_options=HTTPOptions(**http_options(serve)))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
     targets += [_drafter_target(config, target, registry, cache, name) for name in drafters]
     ray_serve.run_many(targets)
+
+
+def http_options(serve: ServeSettings) -> dict[str, Any]:
+    """Of Serve's proxies."""
+    return {"host": serve.host, "port": serve.port, "request_timeout_s": serve.request_timeout_s + PROXY_MARGIN_S}
 
 
 def deploy_drafter(config: Config, target: Path, registry: str, cache: Path, name: str) -> None:

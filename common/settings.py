@@ -25,6 +25,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """All settings but these, by name, as built-in types."""
         return {name: value for name, value in msgspec.to_builtins(self).items() if name not in names}
 
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not left to their defaults, as built-in types: what a file has to say."""
+        values = ((field, getattr(self, field.name)) for field in msgspec.structs.fields(self))
+        return {field.name: _as_written(value) for field, value in values if value != _default(field)}
+
 
 S = TypeVar("S", bound=Settings)
 
@@ -67,6 +72,15 @@ def _convert(raw: dict[str, Any], kind: type[S], where: Callable[[Place], str]) 
     except msgspec.ValidationError:
         found = [f"{where(problem.where)}: {problem.message}" for problem in problems(raw, kind)]
         raise SettingsError("\n".join(found)) from None
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _as_written(value: Any) -> Any:
+    return value.changed() if isinstance(value, Settings) else msgspec.to_builtins(value)
 
 
 def _parse(text: str, *, where: str) -> Any:

@@ -1,4 +1,4 @@
-"""All that is wrong with a configuration, not only the first: what is wrong is taken out, and the rest looked at again."""
+"""All that is wrong with a configuration, not only the first: that is taken out, and the rest looked at again."""
 
 from __future__ import annotations
 

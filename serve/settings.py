@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from common.engine.cache import BLOCK_SIZE
@@ -102,6 +104,21 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"replica_silence_s must be at least {3 * BEAT_S:g}: a replica speaks every {BEAT_S:g} s")
         for language in self.drafters.keys() - {GENERALIST}:
             language_name(language)
+
+    def of_main(self) -> dict[str, Any]:
+        """What router and verifier depend on, as far as it is not the default: nothing of drafters."""
+        elsewhere = ("drafter", "drafters", "promotion_poll_s", "host", "port")
+        return {name: value for name, value in self.changed().items() if name not in elsewhere}
+
+    def of_drafter(self, language: str) -> dict[str, Any]:
+        """What a language's drafter depends on, as far as it is not the default."""
+        own = ("drafter", "promotion_poll_s", "request_timeout_s", "tls", "logs")
+        found = {name: value for name, value in self.changed().items() if name in own}
+        if self.verifier.kv_tokens != ReplicaSettings().kv_tokens:
+            found["verifier"] = {"kv_tokens": self.verifier.kv_tokens}  # no text is longer
+        if language in self.drafters:
+            found["drafters"] = {language: self.drafters[language]}
+        return found
 
     def registered(self, language: str) -> str:
         """The name in the registry of a language's drafter, or of the generalist."""

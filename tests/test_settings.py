@@ -55,7 +55,10 @@ def test_settings_are_read_with_their_defaults(path: Path) -> None:
         ("name: x\ntrain: {}\n", ":2: missing setting `train.steps`"),
         ("{}\n", ":1: missing setting `train`"),
         ("train:\n  steps: many\n", ":2: setting `train.steps`: Expected `int`, got `str`"),
-        ("train:\n  steps: 3\n  languages:\n  - de\n  - 1\n", ":5: setting `train.languages[1]`: Expected `str`, got `int`"),
+        (
+            "train:\n  steps: 3\n  languages:\n  - de\n  - 1\n",
+            ":5: setting `train.languages[1]`: Expected `str`, got `int`",
+        ),
         ("train: 3\n", ":1: setting `train`: Expected `object`, got `int`"),
         ("", ": expected settings by name, found NoneType"),
         ("- a\n", ": expected settings by name, found list"),
@@ -83,7 +86,7 @@ def test_a_name_that_is_no_name_is_told_with_its_line(path: Path, wrong: str) ->
 
 def test_every_mistake_is_told(path: Path) -> None:
     """Those of the YAML, of --set, and of our own checks; not what only follows from another."""
-    path.write_text("train:\n  stepz: 3\n  optimizer: {rte: 1}\nspan:\n  low: 5\n  high: many\n  name: [\"\"]\nspam: 1\n")
+    path.write_text('train:\n  stepz: 3\n  optimizer: {rte: 1}\nspan:\n  low: 5\n  high: many\n  name: [""]\nspam: 1\n')
     with pytest.raises(SettingsError) as error:
         load(path, Run, overrides=("train.stop=1", "span.pace=-1"))
     assert str(error.value).splitlines() == [

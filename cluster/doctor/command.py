@@ -1,0 +1,67 @@
+"""`polydraft doctor`: what is wrong, all of it, and what to do about it, before anything is deployed or trained."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from cluster.options import run_of, run_options
+from common.settings import SettingsError
+
+if TYPE_CHECKING:
+    from cluster.doctor.check import Check, Finding
+    from cluster.run import Run
+
+MARKS = {"right": "[green]✓[/]", "doubtful": "[yellow]?[/]", "wrong": "[red]✗[/]"}
+
+
+@click.command()
+@run_options
+@click.option("--for", "purpose", type=click.Choice(["serve", "train"]), default="serve", show_default=True)
+def doctor(data: str, purpose: Literal["serve", "train"], **options: Any) -> None:
+    """Check a configuration and, where RAY_ADDRESS names one, a cluster; exits with 1 if something is wrong."""
+    from cluster.doctor.check import Finding, examine
+
+    try:
+        run = run_of(**options)
+    except SettingsError as error:
+        found = [Finding(what="configuration", state="wrong", found=line) for line in str(error).splitlines()]
+    else:
+        found = [*examine(_of_configuration(run, data, purpose)), *_of_cluster(run, purpose)]
+    _show(found)
+    if any(finding.state == "wrong" for finding in found):
+        sys.exit(1)
+
+
+def _of_configuration(run: Run, data: str, purpose: str) -> Iterator[Check]:
+    from cluster.doctor.serving import serving_checks
+    from cluster.doctor.training import training_checks
+
+    return training_checks(run, data) if purpose == "train" else serving_checks(run)
+
+
+def _of_cluster(run: Run, purpose: Literal["serve", "train"]) -> Iterator[Finding]:
+    """Nothing but this one finding if the cluster cannot be joined."""
+    from cluster.doctor.check import Check, examine
+    from cluster.doctor.machines import join, machine_checks
+
+    if "RAY_ADDRESS" not in os.environ:
+        return
+    [joined] = examine([Check("cluster", join, "RAY_ADDRESS, RAY_AUTH_MODE and RAY_AUTH_TOKEN must be the cluster's")])
+    yield joined
+    if joined.state == "right":
+        yield from examine(machine_checks(run, purpose))
+
+
+def _show(findings: list[Finding]) -> None:
+    table = Table("", "what", "found", "what to do")
+    for finding in findings:
+        remedy = finding.remedy if finding.state != "right" else ""
+        table.add_row(MARKS[finding.state], finding.what, finding.found, remedy)
+    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=True)
