@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cluster.options import run_of, run_options
-from common.settings import SettingsError
-
-if TYPE_CHECKING:
-    from cluster.doctor.check import Finding
-    from cluster.run import Run
-
-logger = logging.getLogger(__name__)
 
 
 @click.command()
@@ -29,11 +21,13 @@ def serve_config(data: str, output: Path | None, cache: str | None, working_dir:
     The target and the registry are read, so run it where they have the paths that the cluster's machines know.
     """
     from cluster.deployment import usable_drafters
+    from cluster.doctor.check import require
+    from cluster.doctor.serving import serving_checks
     from cluster.serve_config import Places, as_yaml
     from cluster.serve_config import serve_config as make
 
     run = run_of(**options)
-    _check(run)
+    require(serving_checks(run), options["config_name"])
     places = Places(
         target=str(run.target),
         registry=run.registry,
@@ -45,18 +39,3 @@ def serve_config(data: str, output: Path | None, cache: str | None, working_dir:
         click.echo(text, nl=False)
     else:
         output.write_text(text, encoding="utf8")
-
-
-def _check(run: Run) -> None:
-    """Raises SettingsError naming all that is wrong; what is doubtful is logged."""
-    from cluster.doctor.check import examine
-    from cluster.doctor.serving import serving_checks
-
-    wrong: list[Finding] = []
-    for finding in examine(serving_checks(run)):
-        if finding.state == "wrong":
-            wrong.append(finding)
-        elif finding.state == "doubtful":
-            logger.warning("%s", finding)
-    if wrong:
-        raise SettingsError("\n".join(map(str, wrong)))

@@ -24,6 +24,9 @@ class YamlLines:
             path = path[:-1]
         return self._lines.get(path, 1)
 
+    def __contains__(self, path: Path) -> bool:
+        return path in self._lines
+
 
 def _walk(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:
     if isinstance(node, yaml.MappingNode):

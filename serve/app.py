@@ -102,6 +102,10 @@ def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings
         graceful_shutdown_timeout_s=settings.request_timeout_s,
         health_check_period_s=2,
         health_check_timeout_s=10,
-        ray_actor_options={"num_cpus": replica.num_cpus, "num_gpus": replica.num_gpus},
+        ray_actor_options={
+            "num_cpus": replica.num_cpus,
+            "num_gpus": replica.num_gpus,
+            "resources": replica.resources,
+        },
         logging_config=serve_logging(settings.logs),
     )

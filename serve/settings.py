@@ -26,6 +26,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """Has the number of replicas follow the load, instead of `num_replicas`."""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    resources: dict[str, float] = msgspec.field(default_factory=dict)
+    """Of a cluster's own kinds, such as ``{verifier: 1}``: they say on which machines this replica can be."""
     threads: int = 1
     """Threads of PyTorch in the replica."""
     dtype: str = "float32"

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import msgspec
 
+from cluster.config import line_of
 from common.models import ModelError
 from common.settings import SettingsError
 from common.storage import RegistryError
 from train.pair import CorpusError
+
+logger = logging.getLogger(__name__)
 
 
 class Doubt(Exception):
@@ -35,6 +39,19 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return f"{self.what}: {self.found}" + (f" ({self.remedy})" if self.remedy else "")
+
+
+def require(checks: Iterable[Check], config_name: str) -> None:
+    """Raises SettingsError naming all that is wrong, with the line of its setting; what is doubtful is logged."""
+    wrong = []
+    for finding in examine(checks):
+        line = line_of(config_name, finding.what)
+        if finding.state == "wrong":
+            wrong.append(f"{line}: {finding}" if line else str(finding))
+        elif finding.state == "doubtful":
+            logger.warning("%s", finding)
+    if wrong:
+        raise SettingsError("\n".join(wrong))
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cluster.options import run_of, run_options
@@ -24,26 +26,26 @@ MARKS = {"right": "[green]âœ“[/]", "doubtful": "[yellow]?[/]", "wrong": "[red]âœ
 @click.command()
 @run_options
 @click.option("--for", "purpose", type=click.Choice(["serve", "train"]), default="serve", show_default=True)
-def doctor(data: str, purpose: Literal["serve", "train"], **options: Any) -> None:
+def doctor(config_name: str, data: str, purpose: Literal["serve", "train"], **options: Any) -> None:
     """Check a configuration and, where RAY_ADDRESS names one, a cluster; exits with 1 if something is wrong."""
     from cluster.doctor.check import Finding, examine
 
     try:
-        run = run_of(**options)
+        run = run_of(config_name, **options)
     except SettingsError as error:
         found = [Finding(what="configuration", state="wrong", found=line) for line in str(error).splitlines()]
     else:
         found = [*examine(_of_configuration(run, data, purpose)), *_of_cluster(run, purpose)]
-    _show(found)
+    _show(found, config_name)
     if any(finding.state == "wrong" for finding in found):
         sys.exit(1)
 
 
 def _of_configuration(run: Run, data: str, purpose: str) -> Iterator[Check]:
-    from cluster.doctor.serving import serving_checks
+    from cluster.doctor.serving import drafter_checks, serving_checks
     from cluster.doctor.training import training_checks
 
-    return training_checks(run, data) if purpose == "train" else serving_checks(run)
+    return training_checks(run, data) if purpose == "train" else chain(serving_checks(run), drafter_checks(run))
 
 
 def _of_cluster(run: Run, purpose: Literal["serve", "train"]) -> Iterator[Finding]:
@@ -59,9 +61,13 @@ def _of_cluster(run: Run, purpose: Literal["serve", "train"]) -> Iterator[Findin
         yield from examine(machine_checks(run, purpose))
 
 
-def _show(findings: list[Finding]) -> None:
+def _show(findings: list[Finding], config_name: str) -> None:
+    from cluster.config import line_of
+
     table = Table("", "what", "found", "what to do")
     for finding in findings:
-        remedy = finding.remedy if finding.state != "right" else ""
-        table.add_row(MARKS[finding.state], finding.what, finding.found, remedy)
+        right = finding.state == "right"
+        line = "" if right else line_of(config_name, finding.what)
+        found = f"{line}: {finding.found}" if line else finding.found
+        table.add_row(MARKS[finding.state], finding.what, escape(found), "" if right else finding.remedy)
     Console(width=None if sys.stdout.isatty() else 160).print(table, markup=True)

@@ -21,20 +21,25 @@ TEMPLATE_PROBE = [{"role": "user", "content": "Guten Tag!"}]
 
 
 def serving_checks(run: Run) -> Iterator[Check]:
-    """Of a run's target, drafters and `serve` section."""
+    """Of a run's target and `serve` section."""
     serve = run.config.serve
     yield Check("target", lambda: _target(run.target), "polydraft train makes one, --target names one")
     yield Check("serve.chat_template", lambda: _chat_template(run.target, serve.chat_template))
+    yield Check("serve.protection.keys_file", lambda: _keys(serve), "polydraft keys new")
+    if serve.tls is not None:
+        yield Check("serve.tls", lambda: _tls(serve))
+    if serve.tracing.endpoint is not None:
+        yield Check("serve.tracing.endpoint", partial(_tracing, serve.tracing.endpoint))
+
+
+def drafter_checks(run: Run) -> Iterator[Check]:
+    """Of what `usable_drafters` makes the best of: drafters, and the memory that bounds texts."""
+    serve = run.config.serve
     yield Check("serve.verifier.kv_tokens", lambda: _memory(run.target, serve))
     for language in run.config.languages:
         yield Check(f"drafter for {language}", partial(_drafter, run, language), "polydraft train")
     if Registry(run.registry).current(serve.registered(GENERALIST)) is not None:
         yield Check("generalist", lambda: _drafter(run, GENERALIST))
-    yield Check("serve.protection", lambda: _keys(serve), "polydraft keys new")
-    if serve.tls is not None:
-        yield Check("serve.tls", lambda: _tls(serve))
-    if serve.tracing.endpoint is not None:
-        yield Check("serve.tracing", partial(_tracing, serve.tracing.endpoint))
 
 
 def _target(target: Path) -> str:

@@ -31,7 +31,7 @@ def training_checks(run: Run, data: str) -> Iterator[Check]:
             yield Check(f"train.corpus.{part}", partial(_sources, sources, run.config.languages, data))
     endpoint = recipe.distill.endpoint
     if endpoint is not None and endpoint.api_key_env is not None:
-        yield Check("train.distill.endpoint", lambda: _variable(endpoint.api_key_env))
+        yield Check("train.distill.endpoint.api_key_env", lambda: _variable(endpoint.api_key_env))
     yield Check("--run", lambda: _writable(run.folder))
     yield Check("--registry", lambda: f"{run.registry}: {len(Registry(run.registry).languages())} names")
 
