@@ -15,9 +15,15 @@ from cluster.options import run_of, run_options
 
 
 @click.group()
-def polydraft() -> None:
+@click.pass_context
+def polydraft(context: click.Context) -> None:
     """Speculative decoding for every language: train drafters, serve them, measure them."""
-    _authenticate_ray()
+    if context.invoked_subcommand != "job":  # which talks to a cluster that is up already
+        _authenticate_ray()
+    _show_logs()
+
+
+def _show_logs() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("common", "serve", "train", "cluster"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -64,7 +70,7 @@ def _authenticate_ray() -> None:
 
 
 def main() -> None:
-    """Bad input ends with one clear line, not a traceback."""
+    """The `polydraft` command."""
     from cluster.bench.commands import bench
     from cluster.doctor.command import doctor
     from cluster.drafters import drafters
@@ -72,12 +78,25 @@ def main() -> None:
     from cluster.keys import keys
     from cluster.serve_config_command import serve_config
     from cluster.show_mask import show_mask
+    from cluster.submit import job
     from cluster.train_command import train
 
-    for command in (bench, doctor, drafters, evaluate, keys, serve_config, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, job, keys, serve_config, show_mask, train):
         polydraft.add_command(command)
+    run(polydraft)
+
+
+def run_job(command: click.Command) -> None:
+    """A command as the whole of a process, with nothing to choose before it."""
+    _authenticate_ray()
+    _show_logs()
+    run(command)
+
+
+def run(command: click.Command) -> None:
+    """Bad input ends with a clear line for each mistake, not a traceback, and exit status 1; wrong options with 2."""
     try:
-        polydraft(standalone_mode=False)
+        command(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -37,8 +37,8 @@ def load_config(name_or_path: str, overrides: tuple[str, ...] = ()) -> Config:
 def line_of(name_or_path: str, setting: str) -> str:
     """Where a setting of a valid configuration stands, ``file:line``; empty for what is not a setting in the file."""
     path = _file(name_or_path)
-    lines, place = YamlLines(path.read_text(encoding="utf8")), tuple(setting.split("."))
-    return f"{path}:{lines[place]}" if place in lines else ""
+    line = YamlLines(path.read_text(encoding="utf8")).by_key().get(setting)
+    return "" if line is None else f"{path}:{line}"
 
 
 def _file(name_or_path: str) -> Path:

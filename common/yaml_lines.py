@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from common.settings_problems import Path
+from common.settings_problems import Path, key_of
 
 _NAMES = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")
 
@@ -24,8 +24,9 @@ class YamlLines:
             path = path[:-1]
         return self._lines.get(path, 1)
 
-    def __contains__(self, path: Path) -> bool:
-        return path in self._lines
+    def by_key(self) -> dict[str, int]:
+        """Of every setting by its name, as in ``train.languages[0]``."""
+        return {key_of(path): line for path, line in self._lines.items()}
 
 
 def _walk(node: yaml.Node, path: Path) -> Iterator[tuple[Path, int]]:

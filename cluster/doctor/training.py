@@ -78,3 +78,18 @@ def _writable(folder: Path) -> str:
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise SettingsError(f"{folder}: {existing} cannot be written to")
     return str(folder)
+
+
+def evaluation_checks(run: Run, data: str) -> Iterator[Check]:
+    """Of what is measured; the embedded default makes its own text and models."""
+    if run.config.train.target is None:
+        yield Check("target", lambda: _trained(run), "run the job train first")
+    for number, test_set in enumerate(run.config.lab.sets):
+        languages = test_set.languages or run.config.languages
+        yield Check(f"lab.sets[{number}]", partial(_sources, (test_set.source,), languages, data))
+    yield Check("--run", lambda: _writable(run.folder))
+
+
+def _trained(run: Run) -> str:
+    run.check_trained()
+    return str(run.target)
