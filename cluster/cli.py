@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -61,6 +62,17 @@ def quickstart(once: bool, run_folder: str) -> None:
     from cluster.quickstart import main
 
     main(run_folder, once=once)
+
+
+@polydraft.command()
+@click.option(
+    "--run", "run_folder", default="runs/rehearsal", help="Folder of the results.", type=click.Path(path_type=Path)
+)
+def rehearse(run_folder: Path) -> None:
+    """What operators do on a cluster, on a small one of this machine's own: job, deployment, request, promotion."""
+    from cluster.rehearsal import main, report
+
+    report(main(run_folder))
 
 
 def _authenticate_ray() -> None:
