@@ -7,7 +7,6 @@ import os
 import secrets
 import signal
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
@@ -65,10 +64,8 @@ def quickstart(once: bool, run_folder: str) -> None:
 
 
 @polydraft.command()
-@click.option(
-    "--run", "run_folder", default="runs/rehearsal", help="Folder of the results.", type=click.Path(path_type=Path)
-)
-def rehearse(run_folder: Path) -> None:
+@click.option("--run", "run_folder", default="runs/rehearsal", help="Folder of the results.")
+def rehearse(run_folder: str) -> None:
     """What operators do on a cluster, on a small one of this machine's own: job, deployment, request, promotion."""
     from cluster.rehearsal import main, report
 
@@ -122,6 +119,7 @@ def run(command: click.Command) -> None:
 
 
 def _expected(error: Exception) -> bool:
+    from cluster.local_cluster import ClusterError
     from common.models import ModelError
     from common.settings import SettingsError
     from common.storage import RegistryError
@@ -129,7 +127,8 @@ def _expected(error: Exception) -> bool:
     from train.pair import CorpusError
     from train.pipeline import PipelineError
 
-    return isinstance(error, ModelError | SettingsError | RegistryError | CorpusError | PipelineError | JudgeError)
+    kinds = (ClusterError, ModelError, SettingsError, RegistryError, CorpusError, PipelineError, JudgeError)
+    return isinstance(error, kinds)
 
 
 if __name__ == "__main__":

@@ -86,9 +86,8 @@ class LocalCluster:
     def get(self, path: str) -> Any:
         """What the dashboard answers, as JSON. Raises OSError."""
         headers = {"Authorization": f"Bearer {self.environment['RAY_AUTH_TOKEN']}"}
-        with urllib.request.urlopen(
-            urllib.request.Request(self.dashboard + path, headers=headers), timeout=10
-        ) as found:
+        request = urllib.request.Request(self.dashboard + path, headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as found:
             return json.load(found)
 
     def _wait(self) -> None:

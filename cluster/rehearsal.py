@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -34,6 +34,8 @@ PAIRS = 400
 CPUS = 4
 STREAMS = 4
 QUESTIONS = 12
+AFTERWARDS = 20
+"""Answers after the promotion, one after another, for which the load goes on."""
 TEMPERATURES = (0.0, 0.7)
 UP_WITHIN_S = 90.0
 PROMOTED_WITHIN_S = 30.0
@@ -56,13 +58,15 @@ class Rehearsed(msgspec.Struct, frozen=True, kw_only=True):
     """Of each step."""
 
 
-def main(folder: Path) -> Rehearsed:
-    """Raises ClusterError, and TimeoutError if what was deployed or promoted does not come up."""
+def main(folder: str) -> Rehearsed:
+    """Raises ClusterError if a command fails, or what was deployed or promoted does not come up."""
     config = load_config(CONFIG, (f"serve.port={free_port()}",))
-    run, seconds = make_run(CONFIG, config, folder=str(folder)), dict[str, float]()
+    run, seconds = make_run(CONFIG, config, folder=folder), dict[str, float]()
     data = run.folder / "phrasebook"
     write_phrasebook(data, config.languages, PAIRS)
-    with _step("ray start", seconds), LocalCluster(num_cpus=CPUS) as cluster:
+    with ExitStack() as stack:
+        with _step("ray start", seconds):
+            cluster = stack.enter_context(LocalCluster(num_cpus=CPUS))
         _train(cluster, run, data, seconds)
         _deploy(cluster, run, seconds)
         client = Client(run)
@@ -120,7 +124,7 @@ def _deploy(cluster: LocalCluster, run: Run, seconds: dict[str, float]) -> None:
         made = ["--config", CONFIG, "--run", str(run.folder), "--set", port, "--output", str(file)]
         cluster.run("python", "-m", "cluster.cli", "serve-config", *made)
         cluster.run("serve", "deploy", str(file), "--address", cluster.dashboard)
-        _until(lambda: _running(cluster) or None, UP_WITHIN_S, "applications that run")
+        _until(lambda: _running(cluster), UP_WITHIN_S, "applications that run")
 
 
 def _running(cluster: LocalCluster) -> bool:
@@ -135,7 +139,7 @@ def _running(cluster: LocalCluster) -> bool:
 def _promote(cluster: LocalCluster, run: Run, data: Path, client: Client) -> tuple[str, Figures]:
     """A second version of the first language's drafter, while the questions are asked over and over."""
     language = run.config.languages[0]
-    _until(lambda: client.drafter() == f"{language}/v0001" or None, UP_WITHIN_S, "the first version")
+    _until(lambda: client.drafter() == f"{language}/v0001", UP_WITHIN_S, "the first version")
     version = _publish_again(run, language)
     questions = make_questions(run, str(data), run.config.languages, QUESTIONS, TEMPERATURES)
     serve = run.config.serve
@@ -148,7 +152,9 @@ def _promote(cluster: LocalCluster, run: Run, data: Path, client: Client) -> tup
                 *("python", "-m", "cluster.cli", "drafters", "promote", language, version, "--registry", run.registry)
             )
             promoted = f"{language}/{version}"
-            _until(lambda: client.drafter() == promoted or None, PROMOTED_WITHIN_S, f"{promoted} at work")
+            _until(lambda: client.drafter() == promoted, PROMOTED_WITHIN_S, f"{promoted} at work")
+            for _ in range(AFTERWARDS):
+                client.ask("auto")
         finally:
             load.stop()
         disturbed = writing.result()
@@ -165,12 +171,12 @@ def _publish_again(run: Run, language: str) -> str:
     return registry.publish(language, folder, **facts).version
 
 
-def _until(look: Callable[[], bool | None], within_s: float, what: str) -> None:
-    """Raises TimeoutError."""
+def _until(look: Callable[[], bool], within_s: float, what: str) -> None:
+    """Raises ClusterError."""
     deadline = time.monotonic() + within_s
-    while look() is None:
+    while not look():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {within_s:g} s for {what}")
+            raise ClusterError(f"waited {within_s:g} s for {what}")
         time.sleep(POLL_S)
 
 

@@ -20,23 +20,24 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("rehearsal")
 
 
-@pytest.fixture(scope="module")
-def refused() -> list[int]:
-    """Status of what was asked of the cluster without its token."""
-    return []
+class Watched(LocalCluster):
+    """Remembers what it answered without its token, and where it kept its things."""
+
+    refused: int
+    folder: bytes
+
+    def __enter__(self) -> LocalCluster:
+        made = super().__enter__()
+        Watched.folder = bytes(self._folder)
+        try:
+            urllib.request.urlopen(f"{self.dashboard}/api/jobs/", timeout=10)
+        except urllib.error.HTTPError as error:
+            Watched.refused = error.code
+        return made
 
 
 @pytest.fixture(scope="module")
-def rehearsed(run: Path, refused: list[int]) -> Rehearsed:
-    class Watched(LocalCluster):
-        def __enter__(self) -> LocalCluster:
-            made = super().__enter__()
-            try:
-                urllib.request.urlopen(f"{self.dashboard}/api/jobs/", timeout=10)
-            except urllib.error.HTTPError as error:
-                refused.append(error.code)
-            return made
-
+def rehearsed(run: Path) -> Rehearsed:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rehearsal, "LocalCluster", Watched)
         return main(str(run))
@@ -52,8 +53,8 @@ def test_the_text_is_the_same_with_and_without_speculation(rehearsed: Rehearsed)
     assert rehearsed.equal
 
 
-def test_the_cluster_answers_nobody_without_its_token(rehearsed: Rehearsed, refused: list[int]) -> None:
-    assert refused == [401]
+def test_the_cluster_answers_nobody_without_its_token(rehearsed: Rehearsed) -> None:
+    assert Watched.refused == 401
 
 
 def test_what_was_deployed_is_in_the_file(rehearsed: Rehearsed, run: Path) -> None:
@@ -62,9 +63,9 @@ def test_what_was_deployed_is_in_the_file(rehearsed: Rehearsed, run: Path) -> No
 
 
 def test_nothing_of_the_cluster_is_left(rehearsed: Rehearsed) -> None:
-    """Processes are known by the cluster's folder, which all are told."""
-    commands = (path for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.name != str(os.getpid()))
-    assert not [path for path in commands if b"--temp-dir=" in _read(path) and b"/pd-" in _read(path)]
+    """All its processes are told the folder."""
+    assert not Path(os.fsdecode(Watched.folder)).exists()
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if Watched.folder in _read(path)]
 
 
 def _read(path: Path) -> bytes:
