@@ -187,6 +187,13 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
             wire_s=self.wire_s + other.wire_s,
         )
 
+    def __sub__(self, other: Timings) -> Timings:
+        return Timings(
+            draft_s=self.draft_s - other.draft_s,
+            verify_s=self.verify_s - other.verify_s,
+            wire_s=self.wire_s - other.wire_s,
+        )
+
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """What one round added to a text, or before the first one what became known of its prompt."""

@@ -43,7 +43,7 @@ class ModelHost:
             model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
             if settings.num_gpus:
                 model.to("cuda")
-            runner = make_runner(model, kv_tokens=settings.kv_tokens)
+            runner = make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
             engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
             identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
             return engine, Replica(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Collection
+from typing import Protocol
 
 from ray import serve as ray_serve
 from ray.serve import metrics as ray_metrics
@@ -15,7 +16,7 @@ from common.languages import GENERALIST
 from common.models import fingerprint, load_config, load_tokenizer, stop_token_ids
 from common.types import GenerationRequest, Progress
 from serve.drafting.draft_length import DraftLengthController
-from serve.drafting.speculation import NGRAM, Speculation
+from serve.drafting.speculation import NGRAM, Drafters, Speculation
 from serve.handles import Directory, leases_of
 from serve.http.api import build_api
 from serve.http.protection import protect
@@ -46,6 +47,17 @@ class TargetModel:
         self.stop_token_ids = stop_token_ids(path, self.tokenizer)
 
 
+class Deployed(Drafters, Protocol):
+    """What is deployed: `handles.Directory`, or something that stands in for it in tests and benchmarks."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def verifiers(self) -> int: ...
+    async def refresh(self) -> None: ...
+    async def look(self) -> None: ...
+
+
 class Service:
     """Implements `service.GenerationService` with a verifier and the drafters that are deployed."""
 
@@ -55,7 +67,7 @@ class Service:
         languages: Collection[str],
         settings: ServeSettings,
         verifiers: LeaseSource,
-        directory: Directory,
+        directory: Deployed,
         metrics: Metrics,
     ) -> None:
         self.model = settings.model_name
@@ -116,6 +128,10 @@ class Service:
                 text.round_committed(progress)
                 span.round_committed(progress)
                 yield progress
+
+    def close(self) -> None:
+        """Ends the streams to the replicas; for tests and benchmarks, as Serve ends the process."""
+        self._streams.close()
 
     def _ended(self) -> None:
         self._in_progress -= 1

@@ -31,6 +31,9 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     threads: int = 1
     """Threads of PyTorch in the replica."""
     dtype: str = "float32"
+    compiled: bool = False
+    """Has PyTorch compile the model's layers: a step takes less of Python's time, a start some tens of seconds, and the
+    machine needs a C++ compiler."""
     kv_tokens: int = 16384
     """Memory budget: tokens whose keys and values are kept at the same time. No text is longer: the verifier's bounds
     what is served, and what a drafter cannot hold is not drafted by it."""

@@ -90,6 +90,6 @@ async def running(
     try:
         yield Running(service, engines, replicas)
     finally:
-        service._streams.close()
+        service.close()
         for replica in replicas:
             await replica.stop()

@@ -259,6 +259,12 @@ def test_questions_take_languages_and_temperatures_in_turns(run: Run, tmp_path: 
     assert questions[5].prompt == questions[1].prompt, "sentences begin anew when there are no more"
 
 
+def test_questions_can_be_the_longest_only(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "fr.tsv").write_text("Un\tOne\nDeux\tTwo\n", encoding="utf8")
+    questions = make_questions(run, str(tmp_path), ["fr"], 2, [0.0], longest=0.5)
+    assert {q.prompt for q in questions} == {"Translate French to English:Deux\n"}
+
+
 def test_autoscaling_changes_the_drafters_only() -> None:
     config = tiny_config()
     scaled = autoscaled(config, ("de",)).serve

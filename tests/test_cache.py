@@ -236,3 +236,13 @@ def test_a_text_cut_off_from_its_beginning_is_seen() -> None:
 def test_a_budget_below_one_block_is_refused() -> None:
     with pytest.raises(ValueError, match="kv_tokens"):
         BlockPool(SIZE - 1, SIZE)
+
+
+@pytest.mark.parametrize("differs_at", [0, 63, 64, 100, 149])
+def test_the_cache_keeps_what_agrees_of_a_text_of_any_length(differs_at: int) -> None:
+    sequence = CachedSequence(BlockPool(256))
+    tokens = list(range(150))
+    assert sequence.grow(len(tokens))
+    sequence.cached.extend(tokens)
+    sequence.keep_common_prefix([*tokens[:differs_at], 999, *tokens[differs_at + 1 :]])
+    assert sequence.cached == tokens[:differs_at]

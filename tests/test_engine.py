@@ -54,6 +54,19 @@ def test_packed_logits_equal_the_plain_model(shape: str, texts: list[list[int]],
             assert sequence.grow(len(text) - half)
 
 
+def test_a_compiled_model_computes_the_same() -> None:
+    """Prompts, single tokens and several texts a step; Gemma 2 has windows and capped scores."""
+    runner = ModelRunner(tiny.model("gemma2"), kv_tokens=256, compiled=True)
+    texts = [list(range(3, 23)), list(range(30, 42))]
+    sequences = [runner.begin() for _ in texts]
+    assert all(sequence.grow(len(text)) for sequence, text in zip(sequences, texts, strict=True))
+    for start, stop in ((0, 8), (8, 9), (9, 12)):
+        feeds = [Feed(s, t[start:stop], stop - start) for s, t in zip(sequences, texts, strict=True)]
+        logits = [runner.forward([feeds[0]])[0], runner.forward([feeds[1]])[0]] if start == 8 else runner.forward(feeds)
+        for text, rows in zip(texts, logits, strict=True):
+            torch.testing.assert_close(rows, _REFERENCES["gemma2"](tuple(text[:stop]))[start:], rtol=1e-6, atol=1e-6)
+
+
 def _open(session: int, *, prompt: tuple[int, ...] = (3, 4, 5), max_length: int = 32) -> Open:
     return Open(
         session=session,

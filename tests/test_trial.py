@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from serve.drafting.trial import MEASURED, SETTLING, DraftingTrial
+from serve.drafting.trial import ENOUGH, MEASURED, SETTLING, DraftingTrial
 
 WINDOW = SETTLING + MEASURED
 
@@ -85,6 +85,25 @@ def test_a_window_is_of_the_load_that_it_mostly_had() -> None:
         alone.observe(2, 1, 0.02 / (0.7 if alone.drafting else 1.0), PROMISE)
         both.observe(1 if place % 8 == 0 else 2, 1, 0.02 / (0.7 if both.drafting else 1.0), PROMISE)
     assert alone._levels.keys() == both._levels.keys() == {1}
+
+
+def _window(trial: DraftingTrial, speed: float, *, drafting: bool) -> int:
+    """Rounds that a window takes, of one kind and with that speed."""
+    trial.drafting = drafting
+    for rounds in range(1, WINDOW + 1):
+        trial.observe(1, 1, 1.0 / speed, PROMISE)
+        if not trial._window.rounds:
+            return rounds
+    raise AssertionError("it should have ended")
+
+
+def test_a_window_that_is_far_slower_than_the_other_way_is_given_up() -> None:
+    trial = DraftingTrial(DOUBT)
+    assert _window(trial, 25.0, drafting=True) == WINDOW, "nothing else is known yet"
+    for speed in (47.0, 50.0, 53.0):
+        assert _window(trial, speed, drafting=False) == WINDOW
+    assert _window(trial, 45.0, drafting=True) == WINDOW, "a little slower may be chance"
+    assert _window(trial, 25.0, drafting=True) == SETTLING + ENOUGH
 
 
 def test_a_clear_promise_that_is_kept_is_never_put_to_the_test() -> None:

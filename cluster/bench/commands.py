@@ -28,6 +28,37 @@ def roundtrip(rounds: int) -> None:
 
 
 @bench.command()
+@click.option("--emulate", is_flag=True, help="With emulated engines, the only ones that this benchmark has.")
+@click.option("--verify-ms", default=25.0, show_default=True, help="A step of the verifier.")
+@click.option("--verify-token-ms", default=0.0, show_default=True, help="And for each token of all texts in it.")
+@click.option("--draft-ms", default=1.5, show_default=True, help="A step of the drafter: a token for each text in it.")
+@click.option("--acceptance", default=0.8, show_default=True, help="Of a drafted token, those before it accepted.")
+@click.option("--runner-up", default=0.5, show_default=True, help="Of its second guess where the first is wrong.")
+@click.option("--streams", default="1,32", show_default=True, help="Texts at the same time.")
+@click.option("--seconds", default=20.0, show_default=True, help="Of each measurement.")
+@click.option(
+    "--cases",
+    default=("efficiency", "never_accepted", "router"),
+    show_default=True,
+    multiple=True,
+    type=click.Choice(["efficiency", "never_accepted", "router"]),
+    help="What to measure; may be given several times.",
+)
+def pipeline(emulate: bool, streams: str, seconds: float, cases: tuple[str, ...], **stated: float) -> None:
+    """What router, streams and controller make of stated times of verifier and drafter."""
+    if not emulate:
+        raise click.UsageError("--emulate is needed: real engines are measured by `bench load`")
+    from cluster.bench.emulated import emulate as make
+    from cluster.bench.pipeline import main
+
+    try:
+        emulated = make(**stated)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    main(emulated, _numbers(streams, int), seconds, cases)
+
+
+@bench.command()
 @run_options
 @click.option("--prompts", type=int, help="Test sentences a language; as configured by default.")
 def acceptance(prompts: int | None, **options: Any) -> None:
@@ -49,6 +80,20 @@ def load(languages: str, concurrency: str, repetitions: int, temperatures: str, 
 
     run, data = _trained(**options)
     main(run, data, languages, _numbers(concurrency, int), repetitions, _numbers(temperatures, float))
+
+
+@bench.command()
+@run_options
+@click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
+@click.option("--inflate", default=100, show_default=True, help="Millions of parameters of the target then.")
+@click.option("--questions", default=4, show_default=True, help="Of each language.")
+@click.option("--streams", default=8, show_default=True, help="At the same time, where there are several.")
+@click.option("--repetitions", default=4, show_default=True, help="Blocks of several streams.")
+def decode(languages: str, inflate: int, questions: int, streams: int, repetitions: int, **options: Any) -> None:
+    """Our server beside transformers' plain and assisted generation, on a target made dear; its text stays the same."""
+    from cluster.bench.decode import main
+
+    main(*_trained(**options), languages, inflate, questions, streams, repetitions)
 
 
 @bench.command()

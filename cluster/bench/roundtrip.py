@@ -18,10 +18,9 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.handle import DeploymentHandle
 
+from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from cluster.run import start_ray
-from common.engine.sessions import Key
-from common.messages import Draft, Propose, Reply, Request, Verdict, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, TokenIds
@@ -33,35 +32,6 @@ from serve.stream.streams import StreamPool
 DRAFT = (11, 12, 13, 14)
 PROMPT = tuple(range(1, 33))
 APP = "roundtrip"
-
-
-class InstantEngine:
-    """Answers every request at once: drafts always the same, accepts everything."""
-
-    num_sessions = 0
-
-    def __init__(self) -> None:
-        self._replies: list[tuple[Key, Reply]] = []
-
-    @property
-    def busy(self) -> bool:
-        return bool(self._replies)
-
-    def handle(self, key: Key, request: Request) -> None:
-        match request:
-            case Propose():
-                base = request.base + len(request.committed)
-                self._replies.append((key, Draft(session=request.session, base=base, tokens=DRAFT)))
-            case Verify():
-                accepted = len(request.draft)
-                verdict = Verdict(session=request.session, base=request.base, accepted=accepted, next_token=15)
-                self._replies.append((key, verdict))
-
-    def step(self) -> list[tuple[Key, Reply]]:
-        replies, self._replies = self._replies, []
-        return replies
-
-    def check_integrity(self) -> None: ...
 
 
 class InstantReplica:

@@ -50,14 +50,14 @@ def serving(run: Run, config: Config, drafters: Collection[str]) -> Iterator[End
 
 
 def make_questions(
-    run: Run, data: str, languages: Sequence[str], count: int, temperatures: Sequence[float]
+    run: Run, data: str, languages: Sequence[str], count: int, temperatures: Sequence[float], *, longest: float = 1.0
 ) -> list[Question]:
     """Test sentences of all languages in turns, and within a language the temperatures in turns.
 
-    Raises CorpusError.
+    `longest` is the share of a language's sentences that are asked about, the longest ones. Raises CorpusError.
     """
     recipe = run.config.train
-    sentences = {language: _test_sentences(run, language, data) for language in languages}
+    sentences = {language: _longest(_test_sentences(run, language, data), longest) for language in languages}
     questions = []
     for number in range(count):
         turn, place = divmod(number, len(languages))
@@ -77,6 +77,12 @@ def make_questions(
 
 def _test_sentences(run: Run, language: str, data: str) -> list[str]:
     return [pair.source for pair in read_test(run.config.train.corpus, language, data)]
+
+
+def _longest(sentences: Sequence[str], share: float) -> list[str]:
+    """In the order given."""
+    shortest = sorted(map(len, sentences))[int((1.0 - share) * len(sentences))]
+    return [sentence for sentence in sentences if len(sentence) >= shortest]
 
 
 def _free_port() -> int:

@@ -2,10 +2,17 @@
 
 The model hands over the step's queries, keys and values [1, heads, T, head_dim] after rotary embedding; keys and
 values go to their slots in the cache, then every group of feeds attends to its own sequences' slots.
+
+To PyTorch all this is one operator that cannot be looked into, as the paged attention of vLLM is: a compiled model
+calls it as an eager one does, and need not be compiled anew for another number of texts or blocks. So what belongs to
+the step and not to the layer goes round the model: whoever runs it says so with `running`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +29,23 @@ NAME = "polydraft"
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What the attention function must know of the running step; travels through the model's keyword arguments."""
+    """What the attention function must know of the running step."""
 
     batch: PackedBatch
     store: KVStore
+
+
+_running: ContextVar[Step] = ContextVar("running")
+
+
+@contextmanager
+def running(step: Step) -> Generator[None]:
+    """Inside, models of this thread attend to what `step` says."""
+    token = _running.set(step)
+    try:
+        yield
+    finally:
+        _running.reset(token)
 
 
 def attend(
@@ -35,7 +55,6 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    step: Step,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
@@ -52,19 +71,35 @@ def attend(
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks (s_aux) are not supported by the polydraft engine")
-    keys, values = step.store.write(
-        module.layer_idx,  # type: ignore[arg-type]
-        step.batch.write_slots,
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
-    )
+    operator = torch.ops.polydraft.attend
+    return operator(query, key, value, module.layer_idx, scaling, sliding_window, softcap), None
+
+
+def _attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layer: int,
+    scaling: float | None,
+    sliding_window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """The operator."""
+    step = _running.get()
+    keys, values = step.store.write(layer, step.batch.write_slots, key[0].transpose(0, 1), value[0].transpose(0, 1))
     query_THD = query[0].transpose(0, 1)
     outputs = [
         group.unpadded(_attend_group(query_THD, keys, values, group, group.mask(sliding_window), scaling, softcap))
         for group in step.batch.groups
     ]
     output_THD = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
-    return output_THD.unsqueeze(0), None
+    return output_THD.unsqueeze(0).contiguous()
+
+
+def _attend_shape(query: Tensor, key: Tensor, value: Tensor, *_: Any) -> Tensor:
+    """What a compiler must know of the operator: an output without data."""
+    batch, heads, length, _dim = query.shape
+    return query.new_empty(batch, length, heads, value.shape[-1])
 
 
 def _attend_group(
@@ -106,4 +141,11 @@ def _softcapped(
     return (weights @ v_BHLD).transpose(1, 2)
 
 
+_library = torch.library.Library(NAME, "FRAGMENT")
+_library.define(
+    "attend(Tensor query, Tensor key, Tensor value, int layer, float? scaling, int? sliding_window, float? softcap)"
+    " -> Tensor"
+)
+_library.impl("attend", _attend, "CompositeExplicitAutograd")
+torch.library.register_fake(f"{NAME}::attend", _attend_shape, lib=_library)
 AttentionInterface.register(NAME, attend)

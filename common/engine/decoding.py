@@ -190,12 +190,13 @@ def build_decoder(
     max_length: int,
     concurrency: int,
     draft_length: int = 4,
+    compiled: bool = False,
 ) -> Decoder:
     """A decoder with memory for `concurrency` texts of `max_length` tokens; the models become the engines'."""
     kv_tokens = concurrency * (max_length + BLOCK_SIZE)
 
     def engine(model: DraftModel, role: Role) -> Engine:
-        return Engine(make_runner(model, kv_tokens=kv_tokens), role, prefill_chunk=2048)
+        return Engine(make_runner(model, kv_tokens=kv_tokens, compiled=compiled), role, prefill_chunk=2048)
 
     drafting = drafter if isinstance(drafter, LookupEngine | None) else engine(drafter, Drafting())
     return Decoder(engine(target, Verification()), drafting, draft_length=draft_length, concurrency=concurrency)

@@ -30,7 +30,8 @@ def load_drafter(folder: str | Path, *, dtype: str | torch.dtype = "float32") ->
     return model
 
 
-def make_runner(model: DraftModel, *, kv_tokens: int) -> Runner:
-    """What an engine runs to draft with `model`."""
-    kind = NgramRunner if isinstance(model, NgramModel) else ModelRunner
-    return kind(model, kv_tokens=kv_tokens)
+def make_runner(model: DraftModel, *, kv_tokens: int, compiled: bool = False) -> Runner:
+    """What an engine runs to draft with `model`; an n-gram model has nothing to compile."""
+    if isinstance(model, NgramModel):
+        return NgramRunner(model, kv_tokens=kv_tokens)
+    return ModelRunner(model, kv_tokens=kv_tokens, compiled=compiled)

@@ -45,12 +45,17 @@ class ModelRunner:
             Mistral …), on its device, in its dtype. Its attention implementation is switched to polydraft's. Its output
             may be trimmed.
         kv_tokens: the memory budget, in tokens that can be cached at the same time.
+        compiled: whether to have PyTorch compile the layers, which takes some tens of seconds here and a C++ compiler.
     """
 
-    def __init__(self, model: PreTrainedModel, *, kv_tokens: int) -> None:
+    def __init__(self, model: PreTrainedModel, *, kv_tokens: int, compiled: bool = False) -> None:
         check_config(model.config)
         model.eval()
         model.set_attn_implementation(attention.NAME)
+        if compiled:
+            # Nobody changes the model: looking each time whether it is as it was takes longer than many a layer.
+            options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
+            model.get_decoder().compile(dynamic=True, fullgraph=True, options=options)
         self._model = model
         self._output = model.get_output_embeddings()
         self.device: torch.device = model.device
@@ -68,14 +73,14 @@ class ModelRunner:
     def forward(self, feeds: Sequence[Feed]) -> list[Tensor]:
         """See `Runner.forward`."""
         batch = pack(feeds, self.device, max_blocks=self.pool.num_blocks)
-        logits = self._model(
-            input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
-            attention_mask=None,
-            use_cache=False,
-            logits_to_keep=batch.logit_rows,
-            step=attention.Step(batch, self._store),
-        ).logits[0]
+        with attention.running(attention.Step(batch, self._store)):
+            logits = self._model(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                attention_mask=None,
+                use_cache=False,
+                logits_to_keep=batch.logit_rows,
+            ).logits[0]
         if isinstance(self._output, TrimmedOutput):
             logits = self._output.spread(logits, self.vocabulary)
         for feed in feeds:
@@ -88,6 +93,7 @@ class ModelRunner:
         step = max(1, self.vocabulary // 5)
         # Equally long, so that packing leaves them in the order given.
         texts = [[step, 2 * step], [3 * step, 4 * step]][: self.pool.num_blocks]
+        self._logits_of([[step]])  # a compiler takes a single token for a case of its own
         firsts, seconds = self._logits_of(texts), self._logits_of(texts[::-1])[::-1]
         for one, other in zip(firsts, seconds, strict=True):
             check_logits(self._model.config.name_or_path, one, other)

@@ -8,7 +8,7 @@ Which of the two a window gets is drawn by Thompson sampling (Thompson 1933): wi
 faster one, by what has been measured at about this load and by what the legs promise, less what they have turned out
 to leave out at this load or a lower one: what drafting takes from others does not become less with more of them. A
 clear promise is hardly ever put to the test, a small one is until it is settled; then the slower way is tried now and
-then, as drafters and load change.
+then, as drafters and load change. A window that turns out to be far slower than the other way is not sat out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from random import Random
 
 SETTLING, MEASURED = 8, 24
 """Rounds a text at the start of a window, which still feel the one before, and those after them, which count."""
+ENOUGH, FAR = 8, 3.0
+"""Rounds a text that must count before a window is given up, and by how many standard deviations the other way must be
+faster."""
 SPAN = 16
 """Windows of a kind that its average remembers."""
 MEMORY = 0.99
@@ -65,6 +68,11 @@ class LoadLevel:
         if drafting:
             self.promised += (promise - self.promised) / measured.count
 
+    def surpassed(self, drafting: bool, log_speed: float) -> bool:
+        """Whether the other kind is known to be far faster than a window that goes on like this."""
+        other = self._plain if drafting else self._drafting
+        return other.count > 0 and log_speed < other.mean - FAR * math.sqrt(other.variance * (1.0 + 1.0 / other.count))
+
     def gain(self) -> Normal | None:
         """None until both kinds were measured."""
         drafting, plain = self._drafting, self._plain
@@ -100,12 +108,17 @@ class DraftingTrial:
         if self.drafting:
             self._promise += (math.log(promise) - self._promise) / (SETTLING * sessions)
         self._window.add(sessions, tokens, seconds)
-        if self._window.rounds >= SETTLING + MEASURED:
+        if self._window.rounds >= SETTLING + MEASURED or self._surpassed():
             level = self._window.level
             self._levels.setdefault(level, LoadLevel()).add(self.drafting, self._window.log_speed, self._promise)
             self._window = _Window()
             mean, variance = self._belief(level)
             self.drafting = self._random.gauss(mean, math.sqrt(variance)) > 0.0
+
+    def _surpassed(self) -> bool:
+        window = self._window
+        at = self._levels.get(window.level) if window.rounds >= SETTLING + ENOUGH else None
+        return at is not None and at.surpassed(self.drafting, window.log_speed)
 
     def _belief(self, level: int) -> Normal:
         """How many times as fast drafting is at about this load."""

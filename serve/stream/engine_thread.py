@@ -50,7 +50,7 @@ class EngineThread:
         self._engine = engine
         self._on_replies = on_replies
         self._on_death = on_death
-        self._requests: queue.SimpleQueue[tuple[Key, Request] | None] = queue.SimpleQueue()
+        self._requests: queue.SimpleQueue[tuple[Key, Request, float] | None] = queue.SimpleQueue()
         self._gathering = Gathering()
         self._step_began: float | None = None
         self._loop = asyncio.get_running_loop()
@@ -59,7 +59,7 @@ class EngineThread:
         self._running.add_done_callback(self._ended)
 
     def submit(self, key: Key, request: Request) -> None:
-        self._requests.put((key, request))
+        self._requests.put((key, request, time.perf_counter()))
 
     @property
     def step_s(self) -> float:
@@ -96,8 +96,9 @@ class EngineThread:
                 return True
             if item is None:
                 return False
-            self._gathering.came(item[0])
-            self._engine.handle(*item)
+            key, request, came_s = item
+            self._gathering.came(key, came_s)
+            self._engine.handle(key, request)
             taken = True
 
     def _ended(self, running: asyncio.Future[None]) -> None:

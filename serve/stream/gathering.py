@@ -3,6 +3,9 @@
 Texts answered together ask again together, a moment later. If a step began in that moment they would miss it, and the
 texts would fall into groups that take turns for good, each paying a step of its own. Waiting for them saves a step,
 and a step costs at least what the cheapest one costs: so much waiting pays, more does not.
+
+How long texts are away is known of those too that come back while a step without them is under way: else groups that
+take turns, of which that is always so, would never be brought together.
 """
 
 from __future__ import annotations
@@ -26,26 +29,31 @@ class Gathering:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
+        self._answered_s: dict[Key, float] = {}
+        """When each text that is away was answered."""
         self._away: set[Key] = set()
-        self._answered_at = 0.0
+        """Those of them that the latest step answered."""
+        self._stepped_s = 0.0
         self._delay_s = 0.0
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
         """A step of `step_s` seconds has just answered these."""
         self._away = set(keys)
-        self._answered_at = self._clock()
+        self._stepped_s = self._clock()
+        self._answered_s |= dict.fromkeys(self._away, self._stepped_s)
         self._cheapest_s = min(step_s, self._cheapest_s * RISE)
 
-    def came(self, key: Key) -> None:
-        """A session asks again, or has ended."""
-        if key in self._away:
-            self._away.discard(key)
-            self._delay_s += WEIGHT * (self._clock() - self._answered_at - self._delay_s)
+    def came(self, key: Key, at_s: float) -> None:
+        """A session has asked again, or has ended, at `at_s` by the clock."""
+        self._away.discard(key)
+        answered_s = self._answered_s.pop(key, None)
+        if answered_s is not None:
+            self._delay_s += WEIGHT * (at_s - answered_s - self._delay_s)
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
         if not self._away or self._delay_s > self._cheapest_s:
             return 0.0
-        until = self._answered_at + min(2 * self._delay_s, self._cheapest_s)
+        until = self._stepped_s + min(2 * self._delay_s, self._cheapest_s)
         return max(0.0, until - self._clock())

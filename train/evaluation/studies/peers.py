@@ -9,15 +9,13 @@ prompt lookup        generate(prompt_lookup_num_tokens=…)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 import msgspec
-import torch
 from transformers import PreTrainedModel
 
-from common.models import load_model
 from common.types import GenerationRequest, SamplingParams, TokenIds
 from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality, compare
@@ -25,6 +23,7 @@ from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.methods import LOOKUP, PLAIN, SPECIALIST, Method
 from train.evaluation.paired import Timed, speed, speed_ratio
 from train.evaluation.questions import Question
+from train.evaluation.transformers_generation import Generate, assistant, transformers_generate
 
 NAME = "peers"
 PEERS = {PLAIN: "plain", SPECIALIST: "assisted", LOOKUP: "prompt_lookup"}
@@ -49,7 +48,6 @@ class Text(msgspec.Struct, frozen=True):
         return Timed(tokens=len(self.tokens), seconds=self.seconds)
 
 
-Generate = Callable[[TokenIds], Sequence[int]]
 Row = dict[str, Text]
 """One question's answers by way."""
 
@@ -90,16 +88,7 @@ def _ways(lab: Lab, theirs: PreTrainedModel, language: str, questions: list[Ques
         return generate
 
     def transformers(method: Method) -> Generate:
-        options = _options(method, lab.settings.draft_length) | {"max_new_tokens": limit, "eos_token_id": sorted(stop)}
-
-        @torch.inference_mode()
-        def generate(prompt: TokenIds) -> Sequence[int]:
-            ids = torch.tensor([prompt])
-            mask = torch.ones_like(ids)
-            written = theirs.generate(ids, attention_mask=mask, do_sample=False, pad_token_id=min(stop), **options)
-            return list(written[0, len(prompt) :].tolist())
-
-        return generate
+        return transformers_generate(theirs, stop, limit, **_options(method, lab.settings.draft_length))
 
     compared = [method for method in lab.methods(language) if method.name in PEERS]
     return {f"ours {PEERS[method.name]}": ours(method) for method in compared} | {
@@ -111,14 +100,7 @@ def _options(method: Method, draft_length: int) -> dict[str, Any]:
     """As many drafted tokens a round as ours, every time: neither side adapts."""
     if method.name == LOOKUP:
         return {"prompt_lookup_num_tokens": draft_length}
-    if method.drafter is None:
-        return {}
-    assistant = load_model(method.drafter)
-    assert assistant.generation_config is not None
-    assistant.generation_config.num_assistant_tokens = draft_length
-    assistant.generation_config.num_assistant_tokens_schedule = "constant"
-    assistant.generation_config.assistant_confidence_threshold = 0.0
-    return {"assistant_model": assistant}
+    return {} if method.drafter is None else assistant(method.drafter, draft_length)
 
 
 def _answer(ways: dict[str, Generate], prompt: TokenIds, number: int) -> Row:

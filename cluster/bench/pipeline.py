@@ -1,0 +1,245 @@
+"""How near the pipeline of router, verifier and drafter comes to what its engines' times allow: all figures emulated.
+
+    serial           one text, against max over n of E[tokens(n)] / (n drafts + a verification)
+    batched          many texts, against as many times that, all of them sharing each step
+    never accepted   one text whose drafts are all wrong, learning included, against one that is never drafted for
+    router           rounds that a router's process carries in a second of its processor time, with engines that answer
+                     at once and say that they took the emulated times
+
+A round counts for the tokens that its draft was worth on average: luck is no merit of a pipeline's. What was really
+written is told beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack, aclosing
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+import uvloop
+
+from cluster.bench.emulated import CONTEXT_LENGTH, Emulated
+from cluster.bench.emulated_service import LANGUAGE, MakeEngine, replica_process, service, write_target
+from cluster.bench.instant import InstantEngine
+from cluster.bench.report import report
+from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, Timings
+from serve.router import Service, TargetModel
+from serve.settings import ServeSettings
+
+ROUTER_STREAMS = 64
+WARM_UP_S = 5.0
+"""Before a measurement, unless what is learned at the start is to be measured too."""
+ENDING_S = 0.1
+"""Leases are given up in the background, after the text has ended."""
+
+Turns = Sequence[Sequence[GenerationRequest]]
+
+
+class Measured(msgspec.Struct, kw_only=True):
+    """What some streams wrote from some moment on."""
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    """Of the router's process, all threads."""
+    rounds: int = 0
+    drafted: int = 0
+    tokens: int = 0
+    expected_tokens: float = 0.0
+    """What the drafts of these rounds were worth on average."""
+    timings: Timings = Timings()
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.expected_tokens / self.seconds
+
+    @property
+    def luck(self) -> float:
+        """Tokens really written, as a share of those expected."""
+        return self.tokens / self.expected_tokens
+
+
+class Tally:
+    """Counts the rounds of all streams."""
+
+    def __init__(self, emulated: Emulated) -> None:
+        self._expected = [emulated.expected_tokens(drafted) for drafted in range(65)]
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was counted."""
+        self._counted = Measured()
+        self._began_s, self._cpu_began_s = time.perf_counter(), time.process_time()
+
+    def add(self, progress: Progress, before: Progress) -> None:
+        counted, drafted = self._counted, progress.stats.drafted_tokens - before.stats.drafted_tokens
+        counted.rounds += 1
+        counted.drafted += drafted
+        counted.tokens += len(progress.tokens)
+        counted.expected_tokens += self._expected[drafted]
+        counted.timings += progress.timings - before.timings
+
+    def end(self) -> Measured:
+        self._counted.seconds = time.perf_counter() - self._began_s
+        self._counted.cpu_s = time.process_time() - self._cpu_began_s
+        return self._counted
+
+
+async def measure(
+    router: Service, tally: Tally, requests: Sequence[GenerationRequest], *, seconds: float, warm_up_s: float
+) -> Measured:
+    """Write all texts at the same time, for so long. Raises what a text fails of."""
+    texts = [asyncio.create_task(_write(router, request, tally)) for request in requests]
+    try:
+        for stretch_s in (warm_up_s, seconds):
+            tally.begin()
+            ended, _ = await asyncio.wait(texts, timeout=stretch_s, return_when=asyncio.FIRST_COMPLETED)
+            for text in ended:
+                text.result()
+        return tally.end()
+    finally:
+        for text in texts:
+            text.cancel()
+        await asyncio.gather(*texts, return_exceptions=True)
+        await asyncio.sleep(ENDING_S)
+
+
+async def _write(router: Service, request: GenerationRequest, tally: Tally) -> None:
+    before = Progress(tokens=(), stats=SpeculationStats())
+    async with aclosing(router.generate(request)) as rounds:
+        async for progress in rounds:
+            tally.add(progress, before)
+            before = progress
+
+
+def requests(count: int, **fields: Any) -> list[GenerationRequest]:
+    """Different texts, longer than any that is measured."""
+    return [
+        GenerationRequest(
+            prompt=(number, number, *range(14)),
+            max_tokens=CONTEXT_LENGTH // 2,
+            sampling=SamplingParams(temperature=0.0),
+            language=LANGUAGE,
+            **fields,
+        )
+        for number in range(count)
+    ]
+
+
+class Pipeline:
+    """Makes the measurements, each with replicas and a router that have seen nothing yet."""
+
+    def __init__(self, emulated: Emulated, seconds: float, target: TargetModel) -> None:
+        self._emulated = emulated
+        self._seconds = seconds
+        self._target = target
+
+    def texts(self, streams: int) -> Measured:
+        """Speculation as the controller sees fit."""
+        return self._run(self._emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
+
+    def never_accepted(self) -> tuple[Measured, Measured]:
+        """With drafts that are all wrong, and without any."""
+        useless = msgspec.structs.replace(self._emulated, acceptance=0.0, runner_up=0.0)
+        drafted, plain = self._run(useless, [requests(1), requests(1, max_draft_length=0)], warm_up_s=0.0)
+        return drafted, plain
+
+    def router(self) -> Measured:
+        """Many texts at engines that answer at once."""
+        engines = [partial(InstantEngine, says) for says in (self._emulated.verify, self._emulated.draft)]
+        return self._measure(self._emulated, engines, [requests(ROUTER_STREAMS)], warm_up_s=WARM_UP_S)[0]
+
+    def _run(self, emulated: Emulated, turns: Turns, *, warm_up_s: float) -> list[Measured]:
+        engines = emulated.verifier_engine, emulated.drafter_engine
+        return self._measure(emulated, engines, turns, warm_up_s=warm_up_s)
+
+    def _measure(
+        self, emulated: Emulated, engines: Sequence[MakeEngine], turns: Turns, *, warm_up_s: float
+    ) -> list[Measured]:
+        """Each turn's texts together, the turns one after the other at the same replicas."""
+        with ExitStack() as stack:
+            verifier, drafter = (
+                stack.enter_context(replica_process(engine, self._target.fingerprint)) for engine in engines
+            )
+
+            async def measure_turn(texts: Sequence[GenerationRequest]) -> Measured:
+                with service(self._target, verifier, drafter, ServeSettings()) as router:
+                    tally = Tally(emulated)
+                    return await measure(router, tally, texts, seconds=self._seconds, warm_up_s=warm_up_s)
+
+            return [uvloop.run(measure_turn(texts)) for texts in turns]
+
+
+class Result(msgspec.Struct, kw_only=True):
+    """What is reported; None was not measured."""
+
+    efficiency_serial: float | None = None
+    efficiency_run_ahead: None = None
+    """Nothing is drafted ahead yet."""
+    efficiency_batched: float | None = None
+    never_accepted: float | None = None
+    rounds_per_s: int | None = None
+
+
+def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Collection[str]) -> None:
+    """Measure, report. The batched efficiency is that of the most streams."""
+    result, rows = Result(), []
+    with TemporaryDirectory() as folder:
+        pipeline = Pipeline(emulated, seconds, TargetModel(str(write_target(Path(folder)))))
+        if "efficiency" in cases:
+            for count in sorted(streams):
+                row, share = _efficiency(emulated, count, pipeline.texts(count))
+                rows.append(row)
+                if count == 1:
+                    result.efficiency_serial = share
+                else:
+                    result.efficiency_batched = share
+        if "never_accepted" in cases:
+            row, result.never_accepted = _never_accepted(*pipeline.never_accepted())
+            rows.append(row)
+        if "router" in cases:
+            row, result.rounds_per_s = _router(pipeline.router())
+            rows.append(row)
+    columns = ["case", "streams", "reached", "beside", "share", "drafted", "draft verify wire ms", "written / expected"]
+    report("emulated engines: what the pipeline makes of their times", columns, rows, msgspec.to_builtins(result))
+
+
+def _efficiency(emulated: Emulated, streams: int, measured: Measured) -> tuple[list[str], float]:
+    ideal = emulated.ideal(streams)
+    aim = f"ideal {ideal:.1f} tokens/s, {emulated.best_length(streams)} drafted"
+    return _row("serial" if streams == 1 else "batched", streams, measured, aim, measured.tokens_per_s / ideal)
+
+
+def _never_accepted(drafted: Measured, plain: Measured) -> tuple[list[str], float]:
+    aim = f"plain {plain.tokens_per_s:.1f} tokens/s"
+    return _row("never accepted", 1, drafted, aim, drafted.tokens_per_s / plain.tokens_per_s)
+
+
+def _row(case: str, streams: int, measured: Measured, aim: str, share: float) -> tuple[list[str], float]:
+    reached, drafted = f"{measured.tokens_per_s:.1f} tokens/s", f"{measured.drafted / measured.rounds:.2f}"
+    spent = measured.timings
+    legs = "  ".join(f"{1e3 * leg / measured.rounds:.2f}" for leg in (spent.draft_s, spent.verify_s, spent.wire_s))
+    row = [case, f"{streams}", reached, aim, f"{share:.3f}", drafted, legs, f"{measured.luck:.3f}"]
+    return row, round(share, 4)
+
+
+def _router(measured: Measured) -> tuple[list[str], int]:
+    carried = measured.rounds / measured.cpu_s
+    on_the_clock = f"on the clock {measured.rounds / measured.seconds:.0f} rounds/s"
+    busy, drafted = f"{measured.cpu_s / measured.seconds:.2f} cores", f"{measured.drafted / measured.rounds:.2f}"
+    row = [
+        "router",
+        f"{ROUTER_STREAMS}",
+        f"{carried:.0f} rounds/s of processor time",
+        on_the_clock,
+        busy,
+        drafted,
+        "",
+        "",
+    ]
+    return row, round(carried)
