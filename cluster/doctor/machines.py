@@ -7,9 +7,10 @@ import os
 import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import ray
@@ -28,6 +29,7 @@ from common.storage import RegistryError
 
 Purpose = Literal["serve", "train"]
 PACKAGES = ("ray", "torch", "transformers", "msgspec")
+UNREADABLE = "unreadable"
 ASK_S = 120.0
 """Longest wait for what the machines tell; the first import of the libraries takes most of it."""
 
@@ -35,7 +37,8 @@ ASK_S = 120.0
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """What a machine is asked."""
 
-    target: str
+    target: str | None
+    """None: there is none yet."""
     registry: str
     port: int
 
@@ -46,7 +49,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     authentication: str
     """Ray's mode; empty where it is not set."""
-    versions: dict[str, str]
+    versions: str
     source: str
     """Hash of our own code there."""
     target: str
@@ -59,21 +62,28 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 def machine_checks(run: Run, purpose: Purpose) -> Iterator[Check]:
     """Of the cluster that this process has joined."""
     serve = run.config.serve
-    machines = ask(Question(target=str(run.target), registry=run.registry, port=serve.port))
-    yield Check("authentication", lambda: _authenticated(machines), "set RAY_AUTH_MODE=token wherever Ray is started")
-    yield Check(
-        "versions", lambda: _alike(machines, lambda m: str(m.versions)), "install constraints.txt on every machine"
-    )
-    yield Check("source", lambda: _alike(machines, lambda m: m.source), "install the same polydraft on every machine")
-    if purpose == "serve" or run.given_target is not None:
-        yield Check("target there", lambda: _alike(machines, lambda m: m.target), "the same files at the same path")
-    yield Check("registry there", lambda: _alike(machines, lambda m: m.registry), "a shared folder, or a URI")
+    target = str(run.target) if purpose == "serve" or run.given_target is not None else None
+    machines, silent = ask(Question(target=target, registry=run.registry, port=serve.port))
+    yield Check("machines", lambda: _answering(machines, silent))
+    yield from verdicts(machines)
     if purpose == "train":
         yield Check("resources", lambda: training_resources(run.config.train, nodes()))
-    else:
-        yield Check("resources", lambda: serving_resources(run.config, nodes()))
-        if not ray_serve.status().applications:
-            yield Check("serve.port", lambda: _ports(machines, serve.port), "set serve.port")
+        return
+    yield Check("resources", lambda: serving_resources(serve, len(run.config.languages), nodes()))
+    if not ray_serve.status().applications:
+        yield Check("serve.port", lambda: _free(machines, serve.port))
+
+
+def verdicts(machines: Sequence[Machine]) -> Iterator[Check]:
+    """Of what the machines have told."""
+    yield Check("authentication", lambda: _authenticated(machines), "set RAY_AUTH_MODE=token wherever Ray is started")
+    for what, trait, remedy in (
+        ("versions", "versions", "install constraints.txt on every machine"),
+        ("source", "source", "install the same polydraft on every machine"),
+        ("target there", "target", "the same files at the same path"),
+        ("registry there", "registry", "a shared folder, or a URI"),
+    ):
+        yield Check(what, partial(_alike, machines, trait), remedy)
 
 
 def nodes() -> list[dict[str, float]]:
@@ -81,23 +91,21 @@ def nodes() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def ask(question: Question) -> list[Machine]:
-    """All machines that are up. Raises SettingsError naming one that does not answer."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    pending = {
-        node["NodeName"]: ray.remote(num_cpus=0, max_retries=0)(look)
-        .options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(question, node["NodeName"])
-        for node in alive
-    }
-    return [_answer(name, answer) for name, answer in pending.items()]
+def ask(question: Question) -> tuple[list[Machine], dict[str, str]]:
+    """What the machines that are up answer, and why the others do not, by their names."""
+    told, silent = list[Machine](), dict[str, str]()
+    for name, answer in {node["NodeName"]: _asked(question, node) for node in ray.nodes() if node["Alive"]}.items():
+        try:
+            told.append(ray.get(answer, timeout=ASK_S))
+        except RayError as error:
+            silent[name] = str(error).strip().splitlines()[-1]
+    return told, silent
 
 
-def _answer(name: str, answer: ray.ObjectRef[Machine]) -> Machine:
-    try:
-        return ray.get(answer, timeout=ASK_S)
-    except RayError as error:
-        raise SettingsError(f"machine {name}: {str(error).strip().splitlines()[-1]}") from None
+def _asked(question: Question, node: dict[str, Any]) -> ray.ObjectRef[Machine]:
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(look)
+    return task.remote(question, node["NodeName"])
 
 
 def look(question: Question, name: str) -> Machine:
@@ -105,7 +113,8 @@ def look(question: Question, name: str) -> Machine:
     return Machine(
         name=name,
         authentication=os.environ.get("RAY_AUTH_MODE", ""),
-        versions={"python": platform.python_version()} | {package: version(package) for package in PACKAGES},
+        versions=", ".join(f"{package} {version(package)}" for package in PACKAGES)
+        + f", python {platform.python_version()}",
         source=_hash_source(Path(common.__file__).parent.parent),
         target=_read(lambda: _fingerprint(question.target)),
         registry=_read(lambda: ", ".join(Registry(question.registry).languages()) or "empty"),
@@ -117,10 +126,12 @@ def _read(read: Callable[[], str]) -> str:
     try:
         return read()
     except (ModelError, RegistryError, OSError) as error:
-        return f"unreadable: {error}"
+        return f"{UNREADABLE}: {error}"
 
 
-def _fingerprint(target: str) -> str:
+def _fingerprint(target: str | None) -> str:
+    if target is None:
+        return "made by training"
     found = fingerprint(load_tokenizer(target), load_config(target))
     return hashlib.sha256(msgspec.json.encode(found, order="deterministic")).hexdigest()[:12]
 
@@ -147,17 +158,24 @@ def _authenticated(machines: Sequence[Machine]) -> str:
     return f"by token, on {len(machines)} machine(s)"
 
 
-def _alike(machines: Sequence[Machine], trait: Callable[[Machine], str]) -> str:
+def _answering(machines: Sequence[Machine], silent: dict[str, str]) -> str:
+    if silent:
+        raise SettingsError("; ".join(f"{name}: {why}" for name, why in silent.items()))
+    return ", ".join(machine.name for machine in machines)
+
+
+def _alike(machines: Sequence[Machine], trait: str) -> str:
     """Raises SettingsError, with the machines that say so, for what differs or cannot be read."""
     by_value: dict[str, list[str]] = {}
     for machine in machines:
-        by_value.setdefault(trait(machine), []).append(machine.name)
-    if len(by_value) == 1 and not next(iter(by_value)).startswith("unreadable: "):
-        return next(iter(by_value))
-    raise SettingsError("; ".join(f"{', '.join(names)}: {value}" for value, names in by_value.items()))
+        by_value.setdefault(getattr(machine, trait), []).append(machine.name)
+    told = "; ".join(f"{', '.join(names)}: {value}" for value, names in by_value.items())
+    if len(by_value) > 1 or told.partition(": ")[2].startswith(UNREADABLE):
+        raise SettingsError(told)
+    return next(iter(by_value), "")
 
 
-def _ports(machines: Sequence[Machine], port: int) -> str:
+def _free(machines: Sequence[Machine], port: int) -> str:
     taken = [machine.name for machine in machines if machine.port_taken]
     if taken:
         raise SettingsError(f"{port} is taken on {', '.join(taken)}")
