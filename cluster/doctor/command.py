@@ -9,9 +9,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from cluster.options import run_of, run_options
 from common.settings import SettingsError
@@ -20,7 +17,8 @@ if TYPE_CHECKING:
     from cluster.doctor.check import Check, Finding
     from cluster.run import Run
 
-MARKS = {"right": "[green]✓[/]", "doubtful": "[yellow]?[/]", "wrong": "[red]✗[/]"}
+MARKS = {"right": "✓", "doubtful": "?", "wrong": "✗"}
+COLOURS = {"right": "green", "doubtful": "yellow", "wrong": "red"}
 
 
 @click.command()
@@ -64,10 +62,12 @@ def _of_cluster(run: Run, purpose: Literal["serve", "train"]) -> Iterator[Findin
 def _show(findings: list[Finding], config_name: str) -> None:
     from cluster.config import line_of
 
-    table = Table("", "what", "found", "what to do")
     for finding in findings:
-        right = finding.state == "right"
-        line = "" if right else line_of(config_name, finding.what)
-        found = f"{line}: {finding.found}" if line else finding.found
-        table.add_row(MARKS[finding.state], finding.what, escape(found), "" if right else finding.remedy)
-    Console(width=None if sys.stdout.isatty() else 160).print(table, markup=True)
+        mark = click.style(MARKS[finding.state], fg=COLOURS[finding.state])
+        if finding.state == "right":
+            click.echo(f"{mark} {finding.what}: {finding.found}")
+            continue
+        line = line_of(config_name, finding.what)
+        click.echo(f"{mark} {finding.what}: {f'{line}: ' if line else ''}{finding.found}")
+        if finding.remedy:
+            click.echo(f"    → {finding.remedy}")

@@ -113,8 +113,7 @@ def look(question: Question, name: str) -> Machine:
     return Machine(
         name=name,
         authentication=os.environ.get("RAY_AUTH_MODE", ""),
-        versions=", ".join(f"{package} {version(package)}" for package in PACKAGES)
-        + f", python {platform.python_version()}",
+        versions=", ".join([f"python {platform.python_version()}", *(f"{each} {version(each)}" for each in PACKAGES)]),
         source=_hash_source(Path(common.__file__).parent.parent),
         target=_read(lambda: _fingerprint(question.target)),
         registry=_read(lambda: ", ".join(Registry(question.registry).languages()) or "empty"),
