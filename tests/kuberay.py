@@ -6,7 +6,9 @@ is refused, so whoever uses another one in a manifest looks it up first.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
+
+import msgspec
 
 from common.settings import Settings
 
@@ -20,11 +22,11 @@ class K8s(Settings, frozen=True, kw_only=True, rename="camel"):
 class Metadata(K8s, frozen=True, kw_only=True):
     name: str
     namespace: str | None = None
-    labels: Labels = {}
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class TemplateMetadata(K8s, frozen=True, kw_only=True):
-    labels: Labels = {}
+    labels: Labels = msgspec.field(default_factory=dict)
 
 
 class ClaimMetadata(K8s, frozen=True, kw_only=True):
@@ -67,7 +69,7 @@ class Mount(K8s, frozen=True, kw_only=True):
 
 class Resources(K8s, frozen=True, kw_only=True):
     requests: dict[str, str]
-    limits: dict[str, str] = {}
+    limits: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Capabilities(K8s, frozen=True, kw_only=True):
@@ -94,12 +96,12 @@ class Container(K8s, frozen=True, kw_only=True):
     image: str
     resources: Resources
     security_context: ContainerSecurity
-    command: list[str] = []
-    env: list[Variable] = []
-    ports: list[ContainerPort] = []
+    command: tuple[str, ...] = ()
+    env: tuple[Variable, ...] = ()
+    ports: tuple[ContainerPort, ...] = ()
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
-    volume_mounts: list[Mount] = []
+    volume_mounts: tuple[Mount, ...] = ()
 
 
 class KeyToPath(K8s, frozen=True, kw_only=True):
@@ -151,10 +153,10 @@ class PodSecurity(K8s, frozen=True, kw_only=True):
 class PodSpec(K8s, frozen=True, kw_only=True):
     automount_service_account_token: bool
     containers: list[Container]
-    volumes: list[Volume] = []
+    volumes: tuple[Volume, ...] = ()
     termination_grace_period_seconds: int = 30
-    node_selector: Labels = {}
-    tolerations: list[Toleration] = []
+    node_selector: Labels = msgspec.field(default_factory=dict)
+    tolerations: tuple[Toleration, ...] = ()
     security_context: PodSecurity | None = None
 
     def __post_init__(self) -> None:
@@ -182,7 +184,7 @@ class WorkerGroup(K8s, frozen=True, kw_only=True):
     max_replicas: int
     ray_start_params: dict[str, str]
     template: PodTemplate
-    resources: dict[str, str] = {}
+    resources: dict[str, str] = msgspec.field(default_factory=dict)
     idle_timeout_seconds: int | None = None
 
     def __post_init__(self) -> None:
@@ -258,7 +260,7 @@ class RayJob(K8s, frozen=True, kw_only=True):
 
 
 class Selector(K8s, frozen=True, kw_only=True):
-    match_labels: Labels = {}
+    match_labels: Labels = msgspec.field(default_factory=dict)
 
 
 class ClaimSpec(K8s, frozen=True, kw_only=True):
@@ -333,19 +335,19 @@ class PolicyPort(K8s, frozen=True, kw_only=True):
 
 class Ingress(K8s, frozen=True, kw_only=True, rename={"from_": "from"}):
     from_: list[Peer]
-    ports: list[PolicyPort] = []
+    ports: tuple[PolicyPort, ...] = ()
 
 
 class Egress(K8s, frozen=True, kw_only=True):
     to: list[Peer]
-    ports: list[PolicyPort] = []
+    ports: tuple[PolicyPort, ...] = ()
 
 
 class PolicySpec(K8s, frozen=True, kw_only=True):
     pod_selector: Selector
     policy_types: list[Literal["Ingress", "Egress"]]
-    ingress: list[Ingress] = []
-    egress: list[Egress] = []
+    ingress: tuple[Ingress, ...] = ()
+    egress: tuple[Egress, ...] = ()
 
 
 class NetworkPolicy(K8s, frozen=True, kw_only=True):
@@ -379,5 +381,3 @@ KINDS: dict[str, type[K8s]] = {
         *(Namespace, NetworkPolicy, PersistentVolumeClaim, PodMonitor, Service, StatefulSet),
     )
 }
-Manifest = Any
-"""One of KINDS."""

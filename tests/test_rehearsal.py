@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -11,7 +14,8 @@ import pytest
 import yaml
 
 from cluster import rehearsal
-from cluster.local_cluster import LocalCluster
+from cluster.bench.faults import QUESTIONS
+from cluster.local_cluster import ROOT, LocalCluster
 from cluster.rehearsal import Rehearsed, main
 
 
@@ -60,6 +64,19 @@ def test_the_cluster_answers_nobody_without_its_token(rehearsed: Rehearsed) -> N
 def test_what_was_deployed_is_in_the_file(rehearsed: Rehearsed, run: Path) -> None:
     written = yaml.safe_load((run / "serve.yaml").read_text(encoding="utf8"))
     assert [each["name"] for each in written["applications"]] == ["polydraft", "drafter-de", "drafter-fr"]
+
+
+def test_of_three_machines_one_can_die(rehearsed: Rehearsed, run: Path) -> None:
+    """With the models of the rehearsal; in a process of its own, as this one may have a Ray already."""
+    arguments = ("--config", rehearsal.CONFIG, "--run", str(run), "--data", str(run / "phrasebook"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-m", "cluster.cli", "bench", "nodes", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert (figures["failed"], figures["unequal"], figures["leaked"]) == (0, 0, 0)
+    assert figures["kills"] == 3, "a verifier and both drafters"
+    assert figures["texts"] > QUESTIONS
 
 
 def test_nothing_of_the_cluster_is_left(rehearsed: Rehearsed) -> None:

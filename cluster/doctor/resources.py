@@ -29,7 +29,7 @@ def serving_resources(serve: ServeSettings, languages: int, machines: Sequence[M
     """
     least, most = (_demands(serve, languages, largest=largest) for largest in (False, True))
     for demand in least:
-        if not any(_fits(demand, machine) for machine in machines):
+        if demand.count and not any(_fits(demand, machine) for machine in machines):
             raise SettingsError(f"{demand.setting}: no machine has {_amounts(demand.needs)}")
     for demands, problem in ((least, SettingsError), (most, Doubt)):
         lacking = _lacking(demands, machines)

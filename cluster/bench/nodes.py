@@ -1,0 +1,132 @@
+"""What clients see while a whole machine dies and another one comes: three raylets on this machine.
+
+    head      the router, and Serve's proxy
+    first     a verifier
+    second    a verifier, and all drafters     killed under load; a third one like it is added
+
+Every text must be the one that the same question got undisturbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import ray
+from ray.cluster_utils import Cluster
+
+from cluster.bench.faults import (
+    QUESTIONS,
+    STREAMS,
+    TEMPERATURES,
+    Figures,
+    at_work,
+    compare,
+    held_for_nothing,
+    with_two_verifiers,
+)
+from cluster.bench.http_load import Endpoint, LoadGenerator, Question
+from cluster.bench.replicas import Replicas
+from cluster.bench.report import report
+from cluster.bench.service import make_questions, serving
+from cluster.config import Config
+from cluster.deployment import usable_drafters
+from cluster.run import Run
+from serve.app import drafter_app_name
+from serve.handles import DRAFTER, MAIN_APP, VERIFIER
+
+WORKER_CPUS = 4
+HEAD_CPUS = 2 * WORKER_CPUS
+"""More than a worker has, and the router asks for all of them: so it is on the head."""
+FIRST = {"verifier": 1.0}
+SECOND = {"verifier": 1.0, "drafter": 1.0}
+
+
+class Machines:
+    """Three raylets, each with its own number of replicas that it can take."""
+
+    def __init__(self) -> None:
+        self._cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": HEAD_CPUS, "include_dashboard": False}
+        )
+        self._cluster.add_node(num_cpus=WORKER_CPUS, resources=FIRST)
+        self._second = self._cluster.add_node(num_cpus=WORKER_CPUS, resources=SECOND)
+        ray.init(address=self._cluster.address, logging_level="warning", log_to_driver=False)
+
+    def replace_second(self) -> None:
+        """Kill it without warning, with all that runs there, and bring up another one like it."""
+        self._cluster.remove_node(self._second, allow_graceful=False)
+        self._second = self._cluster.add_node(num_cpus=WORKER_CPUS, resources=SECOND)
+
+    def close(self) -> None:
+        ray.shutdown()
+        self._cluster.shutdown()
+
+
+@contextmanager
+def machines() -> Iterator[Machines]:
+    made = Machines()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def main(run: Run, data: str) -> None:
+    """Deploy, write all texts undisturbed and then while a machine is replaced, report.
+
+    Raises CorpusError, SettingsError, and TimeoutError if what was lost is not replaced.
+    """
+    questions = make_questions(run, data, run.config.languages, QUESTIONS, TEMPERATURES)
+    config = placed(with_two_verifiers(run.config))
+    drafters = usable_drafters(config, run.target, run.registry)
+    with machines() as three, serving(run, config, drafters) as endpoint, LoadGenerator() as load:
+        deployments = [Replicas(MAIN_APP, VERIFIER), *(Replicas(drafter_app_name(name), DRAFTER) for name in drafters)]
+        lost, figures = asyncio.run(measure(load, endpoint, questions, deployments, three))
+    report(
+        f"{STREAMS} streams while one of three machines dies",
+        ["replicas of", "on the machine that died", "in all"],
+        [[name, str(gone), str(whole)] for name, (gone, whole) in lost.items()],
+        msgspec.to_builtins(figures),
+    )
+
+
+def placed(config: Config) -> Config:
+    """The router on the head, a verifier on each worker, the drafters on the second."""
+    replace: Any = msgspec.structs.replace
+    serve = config.serve
+    verifier = replace(serve.verifier, num_replicas=2, autoscaling=None, resources={"verifier": 1.0})
+    drafter = replace(serve.drafter, resources={"drafter": 0.01})
+    changed = replace(serve, router_replicas=1, router_cpus=HEAD_CPUS, verifier=verifier, drafter=drafter)
+    made: Config = replace(config, serve=changed)
+    return made
+
+
+async def measure(
+    load: LoadGenerator,
+    endpoint: Endpoint,
+    questions: Sequence[Question],
+    deployments: Sequence[Replicas],
+    three: Machines,
+    streams: int = STREAMS,
+) -> tuple[dict[str, tuple[int, int]], Figures]:
+    """Replicas that died and replicas in all, by deployment; and both runs compared."""
+    before = {deployment: {status.actor for status in await deployment.status()} for deployment in deployments}
+    undisturbed = await asyncio.wrap_future(load.start(endpoint, questions, streams))
+    writing = load.start(endpoint, questions, streams, repeat=True)
+    try:
+        for deployment in deployments:
+            await at_work(deployment, len(before[deployment]))
+        await asyncio.to_thread(three.replace_second)
+        after = {d: {status.actor for status in await at_work(d, len(before[d]))} for d in deployments}
+    finally:
+        load.stop()
+        disturbed = await asyncio.wrap_future(writing)
+    lost = {d.name: (len(before[d] - after[d]), len(before[d])) for d in deployments}
+    kills = sum(gone for gone, _ in lost.values())
+    return lost, compare(
+        undisturbed.replies, disturbed.replies, kills=kills, leaked=await held_for_nothing(deployments)
+    )
