@@ -19,6 +19,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.bench.faults import (
+    POLL_S,
     QUESTIONS,
     STREAMS,
     TEMPERATURES,
@@ -56,10 +57,12 @@ class Machines:
         self._second = self._cluster.add_node(num_cpus=WORKER_CPUS, resources=SECOND)
         ray.init(address=self._cluster.address, logging_level="warning", log_to_driver=False)
 
-    def replace_second(self) -> None:
-        """Kill it without warning, with all that runs there, and bring up another one like it."""
-        self._cluster.remove_node(self._second, allow_graceful=False)
+    def replace_second(self) -> str:
+        """Kill it without warning, with all that ran there; another one like it comes up. Returns the dead one's id."""
+        died = self._second
+        self._cluster.remove_node(died, allow_graceful=False)
         self._second = self._cluster.add_node(num_cpus=WORKER_CPUS, resources=SECOND)
+        return str(died.node_id)
 
     def close(self) -> None:
         ray.shutdown()
@@ -114,19 +117,23 @@ async def measure(
     streams: int = STREAMS,
 ) -> tuple[dict[str, tuple[int, int]], Figures]:
     """Replicas that died and replicas in all, by deployment; and both runs compared."""
-    before = {deployment: {status.actor for status in await deployment.status()} for deployment in deployments}
+    whole = {deployment: len(await deployment.status()) for deployment in deployments}
     undisturbed = await asyncio.wrap_future(load.start(endpoint, questions, streams))
     writing = load.start(endpoint, questions, streams, repeat=True)
     try:
+        before = {d: [status.node for status in await at_work(d, whole[d])] for d in deployments}
+        died = await asyncio.to_thread(three.replace_second)
         for deployment in deployments:
-            await at_work(deployment, len(before[deployment]))
-        await asyncio.to_thread(three.replace_second)
-        after = {d: {status.actor for status in await at_work(d, len(before[d]))} for d in deployments}
+            await _elsewhere(deployment, whole[deployment], died)
     finally:
         load.stop()
         disturbed = await asyncio.wrap_future(writing)
-    lost = {d.name: (len(before[d] - after[d]), len(before[d])) for d in deployments}
-    kills = sum(gone for gone, _ in lost.values())
-    return lost, compare(
-        undisturbed.replies, disturbed.replies, kills=kills, leaked=await held_for_nothing(deployments)
-    )
+    lost = {d.name: (nodes.count(died), len(nodes)) for d, nodes in before.items()}
+    kills, left = sum(gone for gone, _ in lost.values()), await held_for_nothing(deployments)
+    return lost, compare(undisturbed.replies, disturbed.replies, kills=kills, leaked=left)
+
+
+async def _elsewhere(deployment: Replicas, whole: int, died: str) -> None:
+    """Until all replicas are up and at work on other machines: processes outlive their raylet for a moment."""
+    while any(status.node == died for status in await at_work(deployment, whole)):
+        await asyncio.sleep(POLL_S)
