@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
@@ -45,11 +45,18 @@ def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Ma
     return usable
 
 
-def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: Collection[str]) -> None:
+def deploy(
+    config: Config,
+    target: Path,
+    registry: str,
+    cache: Path,
+    drafters: Collection[str],
+    proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode",
+) -> None:
     """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
     serve.protection.all_keys()
-    ray_serve.start(http_options=HTTPOptions(**http_options(serve)))
+    ray_serve.start(proxy_location=proxies, http_options=HTTPOptions(**http_options(serve)))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
     targets += [_drafter_target(config, target, registry, cache, name) for name in drafters]
