@@ -216,5 +216,6 @@ def test_texts_that_differ_from_plain_ones_are_counted() -> None:
 def test_a_runs_drafters_are_found(tmp_path: Path) -> None:
     for name in ("generic/pretrain", "de/pretrain", "de/finetune", "de/finetune-alone", "de/finetune-lk"):
         (tmp_path / name / "model").mkdir(parents=True)
+    (tmp_path / "de/finetune-scaling_pf_150_0/model").mkdir(parents=True)  # a point of a line, no way to decode
     found = [method.name for method in find_methods(tmp_path, "de")]
     assert found == [PLAIN, LOOKUP, "generic", "P", "F", "P+F", "P+F lk"]

@@ -27,6 +27,10 @@ FOLDERS = {
 """Where a run has the drafters of the comparison: same shape, same steps, but for what they have seen."""
 
 
+SCALING = "scaling_"
+"""Begins the names of variants that are points of a line, not ways to compare."""
+
+
 class Method(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     drafter: Path | None = None
@@ -39,11 +43,12 @@ class Method(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_methods(run: Path, language: str) -> list[Method]:
-    """Plain decoding, prompt lookup, and the drafters of FOLDERS that there are; then the variants of P+F."""
+    """Plain decoding, prompt lookup, and the drafters of FOLDERS that there are; then the recipe's variants of P+F."""
     found = {name: run / folder.format(language=language) / "model" for name, folder in FOLDERS.items()}
     for variant in sorted((run / language).glob("finetune-*")):
-        if variant.name != ALONE:
-            found[f"P+F {variant.name.partition('-')[2]}"] = variant / "model"
+        name = variant.name.partition("-")[2]
+        if variant.name != ALONE and not name.startswith(SCALING):
+            found[f"P+F {name}"] = variant / "model"
     drafters = [Method(name=name, drafter=folder) for name, folder in found.items() if folder.exists()]
     return [Method(name=PLAIN), Method(name=LOOKUP), *drafters]
 

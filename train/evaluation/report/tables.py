@@ -117,9 +117,7 @@ def _http(report: HttpReport) -> Table:
         for found in report.summaries
     ]
     columns = ("language", "T", "way", "tokens per verification", "speedup", "first piece ms", "unequal", "failed")
-    note = (
-        "The specialist with a fixed draft length; auto is the server's own choice of drafter and length, 0 included."
-    )
+    note = "P+F: the server chooses how much the specialist drafts, 0 included; auto: it chooses the drafter as well."
     return Table("Through HTTP, one stream", columns, rows, note)
 
 

@@ -18,7 +18,7 @@ from train.distillation.store import read_documents
 from train.evaluation.bootstrap import Interval
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, ways
-from train.evaluation.methods import Method
+from train.evaluation.methods import SCALING, Method
 from train.evaluation.records import Records
 from train.pipeline import Pipeline
 from train.recipe import Variant
@@ -59,7 +59,7 @@ class _Run(msgspec.Struct, frozen=True):
 
     @property
     def variant(self) -> str:
-        return f"scaling_{'pf' if PRETRAINED[self.kind] else 'f'}_{self.answers}_{self.seed}"
+        return f"{SCALING}{'pf' if PRETRAINED[self.kind] else 'f'}_{self.answers}_{self.seed}"
 
 
 def run(lab: Lab) -> Iterator[str]:
