@@ -15,9 +15,15 @@ from cluster.options import run_of, run_options
 
 
 @click.group()
-def polydraft() -> None:
+@click.pass_context
+def polydraft(context: click.Context) -> None:
     """Speculative decoding for every language: train drafters, serve them, measure them."""
-    _authenticate_ray()
+    if context.invoked_subcommand != "job":  # which talks to a cluster that is up already
+        _authenticate_ray()
+    _show_logs()
+
+
+def _show_logs() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     for package in ("common", "serve", "train", "cluster"):
         logging.getLogger(package).setLevel(logging.INFO)
@@ -57,6 +63,15 @@ def quickstart(once: bool, run_folder: str) -> None:
     main(run_folder, once=once)
 
 
+@polydraft.command()
+@click.option("--run", "run_folder", default="runs/rehearsal", help="Folder of the results.")
+def rehearse(run_folder: str) -> None:
+    """What operators do on a cluster, on a small one of this machine's own: job, deployment, request, promotion."""
+    from cluster.rehearsal import main, report
+
+    report(main(run_folder))
+
+
 def _authenticate_ray() -> None:
     """A cluster that we start answers only to us. Ray reads this when it is first imported."""
     if "RAY_ADDRESS" not in os.environ and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
@@ -64,18 +79,33 @@ def _authenticate_ray() -> None:
 
 
 def main() -> None:
-    """Bad input ends with one clear line, not a traceback."""
+    """The `polydraft` command."""
     from cluster.bench.commands import bench
+    from cluster.doctor.command import doctor
     from cluster.drafters import drafters
     from cluster.evaluate_command import evaluate
     from cluster.keys import keys
+    from cluster.serve_config_command import serve_config
     from cluster.show_mask import show_mask
+    from cluster.submit import job
     from cluster.train_command import train
 
-    for command in (bench, drafters, evaluate, keys, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, job, keys, serve_config, show_mask, train):
         polydraft.add_command(command)
+    run(polydraft)
+
+
+def run_job(command: click.Command) -> None:
+    """A command as the whole of a process, with nothing to choose before it."""
+    _authenticate_ray()
+    _show_logs()
+    run(command)
+
+
+def run(command: click.Command) -> None:
+    """Bad input ends with a clear line for each mistake, not a traceback, and exit status 1; wrong options with 2."""
     try:
-        polydraft(standalone_mode=False)
+        command(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
@@ -89,6 +119,7 @@ def main() -> None:
 
 
 def _expected(error: Exception) -> bool:
+    from cluster.local_cluster import ClusterError
     from common.models import ModelError
     from common.settings import SettingsError
     from common.storage import RegistryError
@@ -96,7 +127,8 @@ def _expected(error: Exception) -> bool:
     from train.pair import CorpusError
     from train.pipeline import PipelineError
 
-    return isinstance(error, ModelError | SettingsError | RegistryError | CorpusError | PipelineError | JudgeError)
+    kinds = (ClusterError, ModelError, SettingsError, RegistryError, CorpusError, PipelineError, JudgeError)
+    return isinstance(error, kinds)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any, Literal
 
 from ray import serve as ray_serve
 from ray.serve.config import HTTPOptions
@@ -44,16 +45,27 @@ def usable_drafters(config: Config, target: Path, registry: str) -> dict[str, Ma
     return usable
 
 
-def deploy(config: Config, target: Path, registry: str, cache: Path, drafters: Collection[str]) -> None:
+def deploy(
+    config: Config,
+    target: Path,
+    registry: str,
+    cache: Path,
+    drafters: Collection[str],
+    proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode",
+) -> None:
     """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
     serve = config.serve
     serve.protection.all_keys()
-    timeout_s = serve.request_timeout_s + PROXY_MARGIN_S
-    ray_serve.start(http_options=HTTPOptions(host=serve.host, port=serve.port, request_timeout_s=timeout_s))
+    ray_serve.start(proxy_location=proxies, http_options=HTTPOptions(**http_options(serve)))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]
     targets += [_drafter_target(config, target, registry, cache, name) for name in drafters]
     ray_serve.run_many(targets)
+
+
+def http_options(serve: ServeSettings) -> dict[str, Any]:
+    """Of Serve's proxies."""
+    return {"host": serve.host, "port": serve.port, "request_timeout_s": serve.request_timeout_s + PROXY_MARGIN_S}
 
 
 def deploy_drafter(config: Config, target: Path, registry: str, cache: Path, name: str) -> None:

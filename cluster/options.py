@@ -42,6 +42,12 @@ def _add_options(command: F, default: str) -> F:
     return command
 
 
+def data_and_run_of(options: dict[str, Any]) -> tuple[str, Run]:
+    """Of all the options of a command, those that it has beside `run_options` too."""
+    names = ("config_name", "target", "registry", "run_folder", "overrides")
+    return options["data"], run_of(**{name: options[name] for name in names})
+
+
 def run_of(config_name: str, *, overrides: tuple[str, ...], run_folder: str | None, **paths: Any) -> Run:
     """Raises SettingsError."""
     from cluster.config import load_config

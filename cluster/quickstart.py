@@ -56,13 +56,13 @@ def train_default(run: Run) -> str:
     return str(text)
 
 
-def write_phrasebook(folder: Path, languages: tuple[str, ...]) -> None:
+def write_phrasebook(folder: Path, languages: tuple[str, ...], count: int = PAIRS) -> None:
     """One ``source<TAB>english`` file a language, as users have them."""
     folder.mkdir(parents=True, exist_ok=True)
     for language in languages:
         path = folder / f"{language}.tsv"
         if not path.exists():
-            lines = "".join(f"{source}\t{english}\n" for source, english in pairs(language, PAIRS))
+            lines = "".join(f"{source}\t{english}\n" for source, english in pairs(language, count))
             path.write_text(lines, encoding="utf8")
 
 

@@ -29,6 +29,7 @@ STAGES = ("corpus", "target", "pretrain", "distill", "ngram", "finetune", "refre
 @run_options
 @click.option("--language", "languages", multiple=True, help="Only this language, and what it needs; repeatable.")
 @click.option("--from", "first", type=click.Choice(STAGES), help="Do this stage, and all that builds on it, again.")
+@click.option("--until", "last", type=click.Choice(STAGES), help="Do no more than this stage, and what it needs.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, with sizes and times, and do nothing.")
 @click.option("--force", is_flag=True, help="Publish also what is slower than plain decoding or worse than before.")
 def train(
@@ -36,6 +37,7 @@ def train(
     data: str,
     languages: tuple[str, ...],
     first: str | None,
+    last: str | None,
     dry_run: bool,
     force: bool,
     **options: Any,
@@ -46,7 +48,7 @@ def train(
     """
     from cluster.run import start_ray
     from train.pipeline import Pipeline
-    from train.selection import of_owners
+    from train.selection import of_owners, until
 
     run = run_of(config_name, **options)
     run.check()
@@ -54,7 +56,8 @@ def train(
     if unknown:
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
     plan = run.plan(data, force=force)
-    pipeline = Pipeline(of_owners(plan.steps, languages) if languages else plan.steps)
+    steps = of_owners(plan.steps, languages) if languages else plan.steps
+    pipeline = Pipeline(until(steps, last) if last else steps)
     again = _again(pipeline, first, languages) if first else []
     if dry_run:
         _show_plan(run, plan, pipeline, again)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
+from common.settings_problems import Path as Place
+from common.settings_problems import problems
+from common.yaml_lines import YamlLines
+
 
 class SettingsError(ValueError):
-    """A configuration that cannot be used; the message names the file and the setting."""
+    """A configuration that cannot be used; the message names the file and the setting, for each mistake on a line."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +25,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """All settings but these, by name, as built-in types."""
         return {name: value for name, value in msgspec.to_builtins(self).items() if name not in names}
 
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not left to their defaults, as built-in types: what a file has to say."""
+        values = ((field, getattr(self, field.name)) for field in msgspec.structs.fields(self))
+        return {field.name: _as_written(value) for field, value in values if value != _default(field)}
+
 
 S = TypeVar("S", bound=Settings)
 
@@ -28,7 +37,7 @@ S = TypeVar("S", bound=Settings)
 def load(path: Path, kind: type[S], overrides: tuple[str, ...] = ()) -> S:
     """Read the YAML file at `path` as `kind`; `overrides` are ``section.key=value`` with YAML values.
 
-    Raises SettingsError naming the file and the setting (``train.steps``), or the line of broken YAML.
+    Raises SettingsError naming, for every mistake, the file, the line and the setting (``train.steps``).
     """
     try:
         text = path.read_text(encoding="utf8")
@@ -39,27 +48,51 @@ def load(path: Path, kind: type[S], overrides: tuple[str, ...] = ()) -> S:
     raw = _parse(text, where=str(path))
     if not isinstance(raw, dict):
         raise SettingsError(f"{path}: expected settings by name, found {type(raw).__name__}")
+    lines, overridden = YamlLines(text), dict[Place, str]()
     for override in overrides:
-        _apply(raw, override)
-    return convert(raw, kind, where=str(path))
+        overridden[_apply(raw, override)] = override
+
+    def where(place: Place) -> str:
+        for path_set, override in reversed(overridden.items()):
+            if place[: len(path_set)] == path_set:
+                return f"--set {override}"
+        return f"{path}:{lines[place]}"
+
+    return _convert(raw, kind, where)
 
 
 def convert(raw: dict[str, Any], kind: type[S], *, where: str) -> S:
-    """Check `raw` against `kind`. Raises SettingsError starting with `where` and naming the setting."""
+    """Check `raw` against `kind`. Raises SettingsError that says, for every mistake, `where`, and names the setting."""
+    return _convert(raw, kind, lambda _: where)
+
+
+def _convert(raw: dict[str, Any], kind: type[S], where: Callable[[Place], str]) -> S:
     try:
         return msgspec.convert(raw, kind)
-    except msgspec.ValidationError as error:
-        raise SettingsError(f"{where}: {_readable(str(error))}") from None
+    except msgspec.ValidationError:
+        found = [f"{where(problem.where)}: {problem.message}" for problem in problems(raw, kind)]
+        raise SettingsError("\n".join(found)) from None
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    factory = field.default_factory
+    return field.default if factory is msgspec.NODEFAULT else factory()
+
+
+def _as_written(value: Any) -> Any:
+    return value.changed() if isinstance(value, Settings) else msgspec.to_builtins(value)
 
 
 def _parse(text: str, *, where: str) -> Any:
     try:
+        YamlLines(text)
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise SettingsError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _apply(raw: dict[str, Any], override: str) -> None:
+def _apply(raw: dict[str, Any], override: str) -> Place:
+    """Returns which setting was set."""
     key, separator, value = override.partition("=")
     *sections, last = key.split(".")
     if not separator or not last:
@@ -69,15 +102,4 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(raw, dict):
             raise SettingsError(f"--set {override}: `{'.'.join(sections[:depth])}` is not a section")
     raw[last] = _parse(value, where=f"--set {override}")
-
-
-def _readable(message: str) -> str:
-    """msgspec says ``Object contains unknown field `x` - at `$.a.b```; say it in the user's words."""
-    message, _, place = message.partition(" - at ")
-    prefix = place.strip("`").removeprefix("$").removeprefix(".")
-    unknown = re.fullmatch(r"Object contains unknown field `(.+)`", message)
-    missing = re.fullmatch(r"Object missing required field `(.+)`", message)
-    if unknown or missing:
-        name = (unknown or missing).group(1)  # type: ignore[union-attr]
-        return f"{'unknown' if unknown else 'missing'} setting `{f'{prefix}.{name}' if prefix else name}`"
-    return f"setting `{prefix}`: {message}" if prefix else message
+    return (*sections, last)

@@ -27,8 +27,8 @@ from serve.stream.replica import LeaseGrant
 MAIN_APP = "polydraft"
 """The application of router and verifier."""
 
-VERIFIER, DRAFTER = "Verifier", "Drafter"
-"""Names of the model deployments."""
+ROUTER, VERIFIER, DRAFTER = "Router", "Verifier", "Drafter"
+"""Names of the deployments."""
 
 DRAFTER_APP_PREFIX = "drafter-"
 """The application `drafter-de` holds the drafter for German."""

@@ -25,6 +25,14 @@ class Identification:
         if languages != self.languages and (self._learning is None or self._learning.done()):
             self._learning = asyncio.create_task(self._learn(languages))
 
+    async def know(self, names: Collection[str]) -> None:
+        """Tell these too from now on; returns once they are."""
+        while self._learning is not None and not self._learning.done():
+            await asyncio.wait([self._learning])
+        self.learn(names)
+        if self._learning is not None:
+            await self._learning
+
     async def _learn(self, languages: frozenset[str]) -> None:
         # In a thread: models of languages are read.
         self._identifier = await asyncio.to_thread(LanguageIdentifier, sorted(languages))

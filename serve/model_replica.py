@@ -31,6 +31,8 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Name of its Ray actor."""
     process: int
     """Its number on its machine."""
+    node: str
+    """Ray's id of the machine."""
     leases: int
     sessions: int
     """In the engine, memory and all."""
@@ -43,10 +45,11 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 def replica_status(hosts: Iterable[ModelHost]) -> ReplicaStatus:
     """Of the models in this process together."""
-    hosts = tuple(hosts)
+    hosts, context = tuple(hosts), ray.get_runtime_context()
     return ReplicaStatus(
-        actor=ray.get_runtime_context().get_actor_name() or "",
+        actor=context.get_actor_name() or "",
         process=os.getpid(),
+        node=context.get_node_id(),
         leases=sum(host.num_leases for host in hosts),
         sessions=sum(host.num_sessions for host in hosts),
     )

@@ -102,6 +102,11 @@ class Service:
         self._identification.learn(self.languages)
         self._metrics.languages = self._identification.languages
 
+    async def know(self, languages: Collection[str]) -> None:
+        """Languages that are told apart even while they have no drafter."""
+        await self._identification.know(languages)
+        self._metrics.languages = self._identification.languages
+
     def identify(self, text: str) -> str | None:
         return self._identification.identify(text)
 
@@ -157,15 +162,19 @@ class Service:
 class Router:
     """Serve's ingress deployment."""
 
-    def __init__(self, target: str, languages: list[str], settings: ServeSettings, verifier: DeploymentHandle) -> None:
+    def __init__(self, target: str, settings: ServeSettings, verifier: DeploymentHandle) -> None:
         use_serve_handlers()
         configure_tracing(settings.tracing)
         self._settings = settings
         model = TargetModel(target)
         context_length = settings.context_length(model.fingerprint.context_length)
         directory = Directory(model.fingerprint, context_length, refresh_s=settings.deployments_poll_s)
-        metrics = Metrics(ray_metrics, languages)
-        self._service = Service(model, languages, settings, leases_of(verifier), directory, metrics)
+        metrics = Metrics(ray_metrics, ())
+        self._service = Service(model, (), settings, leases_of(verifier), directory, metrics)
+
+    async def reconfigure(self, user_config: dict[str, list[str]]) -> None:
+        """Called by Serve, at the start and when the configuration's languages change: that restarts nothing."""
+        await self._service.know(user_config["languages"])
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         # Serve's proxy sends the request's id back by itself.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from common.engine.cache import BLOCK_SIZE
@@ -28,6 +30,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """Has the number of replicas follow the load, instead of `num_replicas`."""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    resources: dict[str, float] = msgspec.field(default_factory=dict)
+    """Of a cluster's own kinds, such as ``{verifier: 1}``: they say on which machines this replica can be."""
     threads: int = 1
     """Threads of PyTorch in the replica."""
     dtype: str = "float32"
@@ -119,6 +123,21 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"replica_silence_s must be at least {3 * BEAT_S:g}: a replica speaks every {BEAT_S:g} s")
         for language in self.drafters.keys() - {GENERALIST}:
             language_name(language)
+
+    def of_main(self) -> dict[str, Any]:
+        """What router and verifier depend on, as far as it is not the default: nothing of drafters."""
+        elsewhere = ("drafter", "drafters", "promotion_poll_s", "host", "port")
+        return {name: value for name, value in self.changed().items() if name not in elsewhere}
+
+    def of_drafter(self, language: str) -> dict[str, Any]:
+        """What a language's drafter depends on, as far as it is not the default."""
+        own = ("drafter", "promotion_poll_s", "request_timeout_s", "tls", "logs")
+        found = {name: value for name, value in self.changed().items() if name in own}
+        if self.verifier.kv_tokens != ReplicaSettings().kv_tokens:
+            found["verifier"] = {"kv_tokens": self.verifier.kv_tokens}  # no text is longer
+        if language in self.drafters:
+            found["drafters"] = {language: self.drafters[language]}
+        return found
 
     def registered(self, language: str) -> str:
         """The name in the registry of a language's drafter, or of the generalist."""

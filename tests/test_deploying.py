@@ -33,7 +33,7 @@ def config(**serve: Any) -> Any:
 
 def test_the_proxy_waits_longer_than_the_router(monkeypatch: pytest.MonkeyPatch, target: Path, tmp_path: Path) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(deployment.ray_serve, "start", lambda http_options: told.append(http_options))
+    monkeypatch.setattr(deployment.ray_serve, "start", lambda proxy_location, http_options: told.append(http_options))
     monkeypatch.setattr(deployment.ray_serve, "run_many", told.append)
     deployment.deploy(config(request_timeout_s=60.0), target, str(tmp_path), tmp_path, ["de"])
     options, targets = told

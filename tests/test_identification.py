@@ -49,3 +49,14 @@ async def test_texts_are_identified_while_languages_are_learned(monkeypatch: pyt
     await learned(known)
     known.learn(["fr"])
     assert made == [["de", "fr"]]
+
+
+async def test_who_tells_languages_can_wait_until_they_are_known() -> None:
+    """Also while others are being learned."""
+    known = Identification([])
+    known.learn(["de"])
+    await known.know(["fr"])
+    assert known.languages == {"de", "fr"}
+    assert known.identify(FRENCH) == "fr"
+    await known.know(["de"])
+    assert known.languages == {"de", "fr"}

@@ -19,8 +19,21 @@ class Train(Settings):
     languages: tuple[str, ...] = ()
 
 
+class Span(Settings):
+    low: int = 1
+    high: int = 2
+    pace: int = 0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low must not exceed high ({self.high})")
+        if self.pace < 0:
+            raise ValueError("pace must not be negative")
+
+
 class Run(Settings):
     train: Train
+    span: Span = Span()
     name: str = "run"
 
 
@@ -37,27 +50,61 @@ def test_settings_are_read_with_their_defaults(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {steps: 3}\nnmae: x\n", "unknown setting `nmae`"),
-        ("train: {steps: 3, optimizer: {rte: 1}}\n", "unknown setting `train.optimizer.rte`"),
-        ("train: {}\n", "missing setting `train.steps`"),
-        ("{}\n", "missing setting `train`"),
-        ("train: {steps: many}\n", "setting `train.steps`: Expected `int`, got `str`"),
-        ("train: {steps: 3, languages: [1]}\n", "setting `train.languages[0]`: Expected `str`, got `int`"),
-        ("train: 3\n", "setting `train`: Expected `object`, got `int`"),
-        ("", "expected settings by name, found NoneType"),
-        ("- a\n", "expected settings by name, found list"),
+        ("train: {steps: 3}\nnmae: x\n", ":2: unknown setting `nmae`"),
+        ("train: {steps: 3, optimizer: {rte: 1}}\n", ":1: unknown setting `train.optimizer.rte`"),
+        ("name: x\ntrain: {}\n", ":2: missing setting `train.steps`"),
+        ("{}\n", ":1: missing setting `train`"),
+        ("train:\n  steps: many\n", ":2: setting `train.steps`: Expected `int`, got `str`"),
+        (
+            "train:\n  steps: 3\n  languages:\n  - de\n  - 1\n",
+            ":5: setting `train.languages[1]`: Expected `str`, got `int`",
+        ),
+        ("train: 3\n", ":1: setting `train`: Expected `object`, got `int`"),
+        ("", ": expected settings by name, found NoneType"),
+        ("- a\n", ": expected settings by name, found list"),
     ],
 )
 def test_a_wrong_setting_is_named_with_its_file(path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(SettingsError) as error:
         load(path, Run)
-    assert str(error.value) == f"{path}: {message}"
+    assert str(error.value) == f"{path}{message}"
 
 
 def test_broken_yaml_is_told_with_its_line(path: Path) -> None:
     path.write_text("train:\n  steps: 3\n  name: [\n")
     with pytest.raises(SettingsError, match=r"run\.yaml: not valid YAML: .*line 4"):
+        load(path, Run)
+
+
+@pytest.mark.parametrize("wrong", ["steps: 4", "no: x", "1.5: x"])
+def test_a_name_that_is_no_name_is_told_with_its_line(path: Path, wrong: str) -> None:
+    path.write_text(f"train:\n  steps: 3\n  {wrong}\n")
+    with pytest.raises(SettingsError, match=r"run\.yaml: not valid YAML: .*line 3"):
+        load(path, Run)
+
+
+def test_every_mistake_is_told(path: Path) -> None:
+    """Those of the YAML, of --set, and of our own checks; not what only follows from another."""
+    path.write_text('train:\n  stepz: 3\n  optimizer: {rte: 1}\nspan:\n  low: 5\n  high: many\n  name: [""]\nspam: 1\n')
+    with pytest.raises(SettingsError) as error:
+        load(path, Run, overrides=("train.stop=1", "span.pace=-1"))
+    assert str(error.value).splitlines() == [
+        f"{path}:2: unknown setting `train.stepz`",
+        f"{path}:3: unknown setting `train.optimizer.rte`",
+        "--set train.stop=1: unknown setting `train.stop`",
+        f"{path}:1: missing setting `train.steps`",
+        f"{path}:6: setting `span.high`: Expected `int`, got `str`",
+        f"{path}:7: unknown setting `span.name`",
+        "--set span.pace=-1: setting `span`: pace must not be negative",
+        f"{path}:8: unknown setting `spam`",
+    ]
+
+
+@pytest.mark.parametrize(("low", "line"), [(5, 2), (1, 3)])
+def test_a_check_of_a_section_tells_the_line_of_the_setting_it_names(path: Path, low: int, line: int) -> None:
+    path.write_text(f"span:\n  low: {low}\n  pace: -1\ntrain: {{steps: 3}}\n")
+    with pytest.raises(SettingsError, match=f":{line}: setting `span`"):
         load(path, Run)
 
 
@@ -96,7 +143,7 @@ def test_the_last_of_two_overrides_wins(path: Path) -> None:
         ("name.first=3", "--set name.first=3: `name` is not a section"),
         ("train.steps.max=3", "--set train.steps.max=3: `train.steps` is not a section"),
         ("name=[", "--set name=[: not valid YAML"),
-        ("train.stps=3", "unknown setting `train.stps`"),
+        ("train.stps=3", "--set train.stps=3: unknown setting `train.stps`"),
     ],
 )
 def test_a_wrong_override_is_named(path: Path, override: str, message: str) -> None:

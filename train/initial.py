@@ -85,7 +85,7 @@ def save_initial_drafter(folder: Path, settings: DrafterInit, shape: ModelShape,
             return
         case "checkpoint":
             assert settings.checkpoint is not None
-            _check_fit(settings.checkpoint, target)
+            check_fit(settings.checkpoint, target)
             model = load_model(settings.checkpoint)
         case "prune":
             model = load_model(target)
@@ -96,7 +96,8 @@ def save_initial_drafter(folder: Path, settings: DrafterInit, shape: ModelShape,
     tokenizer.save_pretrained(folder)
 
 
-def _check_fit(checkpoint: str, target: str | Path) -> None:
+def check_fit(checkpoint: str, target: str | Path) -> None:
+    """Raises ModelError, naming both folders, if a checkpoint cannot draft for `target` or either cannot be read."""
     own, wanted = (fingerprint(load_tokenizer(path), load_config(path)) for path in (checkpoint, target))
     problem = mismatch(wanted, own)
     if problem is not None:

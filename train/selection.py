@@ -32,6 +32,11 @@ def of_owners(steps: Steps, owners: Iterable[str]) -> Steps:
     return with_needs(steps, (name for name, s in steps.items() if s.owner in own and all(map(at_hand, s.needs))))
 
 
+def until(steps: Steps, kind: str) -> Steps:
+    """The steps of a kind (one of STAGES), and those that they build on."""
+    return with_needs(steps, (name for name, step in steps.items() if step.kind == kind))
+
+
 def since(steps: Steps, kind: str, owners: Collection[str] = ()) -> list[str]:
     """The names of the steps of a kind (one of STAGES) and of all that build on them; only of `owners`, if any."""
     chosen: list[str] = []

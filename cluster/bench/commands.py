@@ -108,6 +108,15 @@ def faults(kills: int, **options: Any) -> None:
 
 @bench.command()
 @run_options
+def nodes(**options: Any) -> None:
+    """What clients notice of a whole machine that dies, of three, and of one that is added: nothing but a pause."""
+    from cluster.bench.nodes import main
+
+    main(*_trained(**options))
+
+
+@bench.command()
+@run_options
 @click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
 @click.option("--seconds", default=60.0, show_default=True, help="The longest that a language is waited for.")
 @click.option("--png", default="autoscale.png", show_default=True, help="The figure.", type=click.Path(path_type=Path))

@@ -109,11 +109,11 @@ async def measure(
     try:
         done = [await _kill_busiest(d, whole[d]) for d in itertools.islice(victims(deployments), kills)]
         for deployment in deployments:
-            await _at_work(deployment, whole[deployment])
+            await at_work(deployment, whole[deployment])
     finally:
         load.stop()
         disturbed = await asyncio.wrap_future(writing)
-    leaked = await _leaked(deployments)
+    leaked = await held_for_nothing(deployments)
     return done, compare(undisturbed.replies, disturbed.replies, kills=len(done), leaked=leaked)
 
 
@@ -148,13 +148,13 @@ def _longest_pause(replies: Sequence[Reply]) -> float:
 
 
 async def _kill_busiest(deployment: Replicas, whole: int) -> Kill:
-    victim = max(await _at_work(deployment, whole), key=lambda replica: replica.held)
+    victim = max(await at_work(deployment, whole), key=lambda replica: replica.held)
     logger.info("killing %s, %d texts in progress", victim.actor, victim.held)
     await asyncio.to_thread(kill, victim.actor)
     return Kill(victim=deployment.name, held=victim.held)
 
 
-async def _at_work(deployment: Replicas, whole: int) -> list[ReplicaStatus]:
+async def at_work(deployment: Replicas, whole: int) -> list[ReplicaStatus]:
     """All replicas, once they are up and texts in progress there. Raises TimeoutError."""
     deadline = time.monotonic() + RECOVERY_S
     while time.monotonic() < deadline:
@@ -165,7 +165,7 @@ async def _at_work(deployment: Replicas, whole: int) -> list[ReplicaStatus]:
     raise TimeoutError(f"{deployment.name}: its {whole} replicas are not up and at work after {RECOVERY_S:.0f} s")
 
 
-async def _leaked(deployments: Sequence[Replicas]) -> int:
+async def held_for_nothing(deployments: Sequence[Replicas]) -> int:
     """Sessions and leases that are held although no text is in progress."""
     deadline = time.monotonic() + FREED_S
     while held := sum([await deployment.held() for deployment in deployments]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import msgspec
 from ray import serve as ray_serve
@@ -31,7 +32,9 @@ def choose_languages(config: Config, wanted: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def serving(run: Run, config: Config, drafters: Collection[str]) -> Iterator[Endpoint]:
+def serving(
+    run: Run, config: Config, drafters: Collection[str], proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode"
+) -> Iterator[Endpoint]:
     """The service of `config` with the run's models, on a free port of this machine, as long as the context lasts.
 
     Raises SettingsError on a cluster where something is served already.
@@ -43,7 +46,7 @@ def serving(run: Run, config: Config, drafters: Collection[str]) -> Iterator[End
     try:
         with Console(stderr=True).status("starting target, drafters and router"):
             config = msgspec.structs.replace(config, serve=serve)
-            deploy(config, run.target, run.registry, run.folder / "cache", drafters)
+            deploy(config, run.target, run.registry, run.folder / "cache", drafters, proxies)
         yield Endpoint(url=f"http://{serve.host}:{serve.port}/v1", model=serve.model_name)
     finally:
         ray_serve.shutdown()

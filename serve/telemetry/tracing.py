@@ -19,7 +19,7 @@ from types import TracebackType
 from opentelemetry import trace
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 from opentelemetry.trace import Status, StatusCode
 
@@ -53,17 +53,23 @@ def configure_tracing(settings: TracingSettings) -> None:
     """
     if settings.endpoint is None:
         return
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError:
-        raise SettingsError("tracing.endpoint: needs the package opentelemetry-exporter-otlp-proto-http") from None
+    exporter = make_exporter(settings.endpoint)
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         logger.warning("tracing.endpoint is not used: tracing is set up in this process already")
         return
     resource = Resource.create({SERVICE_NAME: "polydraft"})
     provider = TracerProvider(sampler=ParentBasedTraceIdRatio(settings.sample_ratio), resource=resource)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=settings.endpoint)))
+    provider.add_span_processor(BatchSpanProcessor(exporter))
     trace.set_tracer_provider(provider)
+
+
+def make_exporter(endpoint: str) -> SpanExporter:
+    """What sends spans to a collector. Raises SettingsError if it is not installed."""
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    except ImportError:
+        raise SettingsError("tracing.endpoint: needs the package opentelemetry-exporter-otlp-proto-http") from None
+    return OTLPSpanExporter(endpoint=endpoint)
 
 
 class TextSpan:

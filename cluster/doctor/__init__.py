@@ -1,0 +1,1 @@
+"""What is wrong with a configuration or a cluster, and what to do about it."""

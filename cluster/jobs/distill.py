@@ -1,0 +1,13 @@
+"""Have the target answer the training prompts, and no more: what takes most of a run's time, on machines for it."""
+
+from __future__ import annotations
+
+from cluster.cli import run_job
+from cluster.doctor.training import training_checks
+from cluster.jobs.job import as_job
+from cluster.train_command import train
+
+job = as_job(train, training_checks, last="distill")
+
+if __name__ == "__main__":
+    run_job(job)
