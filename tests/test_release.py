@@ -107,6 +107,9 @@ class _Always:
     def pays(self, *args: object) -> bool:
         return True
 
+    def patience_s(self, *args: object) -> float:
+        return 0.0
+
     def choose(self, *args: object) -> int:
         return 2
 
@@ -200,7 +203,7 @@ async def test_a_message_that_cannot_be_sent_leaves_no_lease(kind: type) -> None
     deployments.breaks_in = lambda message: isinstance(message, kind)
     lease = await take_lease(deployments.source("de"), deployments)  # type: ignore[arg-type]
     with pytest.raises(OverflowError):
-        await lease.propose(TokenLog(REQUEST), 1)
+        lease.follow(TokenLog(REQUEST))
     lease.release()
     await freed(deployments)
 
