@@ -55,7 +55,7 @@ class RemoteVerifier:
         for attempt in range(self._attempts):
             try:
                 if self._lease is None:
-                    self._lease = await take_lease(self._source, self._streams, log)
+                    self._lease = await take_lease(self._source, self._streams)
                 return await act(self._lease)
             except (ReplicaLost, ServiceOverloaded, SessionRefused) as error:
                 if not log.begun and not isinstance(error, ReplicaLost):

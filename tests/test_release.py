@@ -108,6 +108,9 @@ class _Always:
     def pays(self, *args: object) -> bool:
         return True
 
+    def patience_s(self, *args: object) -> float:
+        return 0.0
+
     def choose(self, *args: object) -> DraftLength:
         return DraftLength(2, 2)
 
@@ -199,12 +202,10 @@ async def test_a_drafter_that_is_closed_takes_no_other_lease() -> None:
 async def test_a_message_that_cannot_be_sent_leaves_no_lease(kind: type) -> None:
     deployments = Deployments()
     deployments.breaks_in = lambda message: isinstance(message, kind)
-    log = TokenLog(REQUEST)
-    if kind is Open:
-        with pytest.raises(OverflowError):
-            await take_lease(deployments.source("target"), deployments, log)  # type: ignore[arg-type]
-    else:
-        (await take_lease(deployments.source("de"), deployments, log)).release()  # type: ignore[arg-type]
+    lease = await take_lease(deployments.source("de"), deployments)  # type: ignore[arg-type]
+    with pytest.raises(OverflowError):
+        lease.follow(TokenLog(REQUEST))
+    lease.release()
     await freed(deployments)
 
 
@@ -224,7 +225,7 @@ async def test_a_call_that_breaks_tells_whoever_waits_for_its_replica() -> None:
         return made
 
     deployments.channel = channel  # type: ignore[method-assign]
-    lease = await take_lease(leases, deployments, TokenLog(REQUEST))  # type: ignore[arg-type]
+    lease = await take_lease(leases, deployments)  # type: ignore[arg-type]
     assert isinstance(await told, ReplicaLost)
     with pytest.raises(ZeroDivisionError):
         await lease._watch

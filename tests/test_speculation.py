@@ -36,12 +36,16 @@ def engine(good: bool = True) -> Engine:
 class Scripted:
     """Draft lengths by the number of the round, whatever the drafter."""
 
-    def __init__(self, length: Callable[[int], int]) -> None:
+    def __init__(self, length: Callable[[int], int], patience_s: float = 0.0) -> None:
         self._length = length
+        self._patience_s = patience_s
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
         return self._length(self._rounds) > 0
+
+    def patience_s(self, sessions: int) -> float:
+        return self._patience_s
 
     def choose(self, drafter: str, sessions: int, limit: int) -> DraftLength:
         length = min(limit, self._length(self._rounds))
@@ -113,6 +117,16 @@ async def test_repeating_text_is_drafted_by_lookup() -> None:
         rounds = await write(pool, verifier, {}, asking(repeating, drafter=NGRAM))
     assert rounds[-1].stats.accepted_tokens > 0
     assert NGRAM in {progress.drafter for progress in rounds} <= {NGRAM, None}
+
+
+async def test_a_first_draft_that_comes_soon_is_verified_with_the_prompt() -> None:
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(engine(), "de/v1") as german,
+    ):
+        rounds = await write(pool, verifier, {"de": german}, asking(language="de"), Scripted(lambda _: 3, 30.0))
+    assert rounds[0].drafter == "de/v1"
 
 
 @pytest.mark.parametrize("most", [0, 1, 2])

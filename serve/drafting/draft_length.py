@@ -29,6 +29,9 @@ DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
 TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 """Drafts that a text's rates remember; what its drafter's rates count for: little, as texts differ."""
 
+PATIENCE = 0.25
+"""How long a text's first draft is waited for, in rounds of plain decoding: verified with the prompt, it saves one."""
+
 SCOUTS = 1 / 16
 """Share of the texts that have a drafter at hand although drafting does not pay: it may have become better."""
 
@@ -176,6 +179,11 @@ class TextDraftLength:
             return True
         shared.look_ahead(sessions)
         return self._best(0, self._outlook(drafter, shared, self._settings.max_draft_length).values) > 0
+
+    def patience_s(self, sessions: int) -> float:
+        """Seconds worth waiting for the first draft."""
+        verifier = self._controller.verifier
+        return PATIENCE * verifier.seconds(sessions, 0)[0] if verifier.known else 0.0
 
     def choose(self, drafter: str, sessions: int, limit: int) -> DraftLength:
         """How many tokens `drafter` is to draft, at most `limit`, while `sessions` >= 1 texts are in progress."""

@@ -59,6 +59,11 @@ class RemoteDrafter:
             self._attempts -= 1
             self._leasing = asyncio.create_task(self._take(log))
 
+    async def arrive(self, patience_s: float) -> None:
+        """Wait until it is ready, but no longer than `patience_s`."""
+        if self._leasing is not None and patience_s > 0.0:
+            await asyncio.wait([self._leasing], timeout=patience_s)
+
     def ready(self, log: TokenLog) -> bool:
         """Whether it can draft now; a lease that could not be had is asked for anew."""
         if self._leasing is not None and self._leasing.done() and self._lease is None:
@@ -78,8 +83,7 @@ class RemoteDrafter:
 
         None if there is no lease to be had, or no answer in time.
         """
-        if self._leasing is not None:
-            await asyncio.wait([self._leasing], timeout=self._deadline_s)
+        await self.arrive(self._deadline_s)
         lease = self._lease
         return await self._answer(log, lease.score(log, window)) if lease is not None else None
 
@@ -109,7 +113,7 @@ class RemoteDrafter:
         Raises ReplicaLost, ServiceOverloaded or SessionRefused.
         """
         with contextlib.ExitStack() as unless_ready:
-            lease = await take_lease(self._source, self._streams, log)
+            lease = await take_lease(self._source, self._streams)
             unless_ready.callback(lease.release)
             await lease.propose(log, 1)  # of which nothing is used but that it has come
             unless_ready.pop_all()

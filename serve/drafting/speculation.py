@@ -109,6 +109,8 @@ class Speculation:
         """The next draft, perhaps empty. Nothing that a drafter does keeps the text from going on."""
         self._move()
         remote = self._remote
+        if remote is not None and log.stats.rounds == 0:
+            await remote.arrive(self._lengths.patience_s(self._load()))
         if remote is not None and remote.ready(log):
             length = self._length(remote.name, log)
             if length.wanted:

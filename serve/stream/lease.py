@@ -33,25 +33,26 @@ class Lease:
         grants: AsyncGenerator[LeaseGrant],
         channel: Channel,
         streams: StreamPool,
-        log: TokenLog,
     ) -> None:
         self.grant = grant
         self._grants = grants
         self._channel = channel
         self._streams = streams
-        self._known = len(log.tokens)  # tokens of the text that the replica has been told
-        channel.send(log.open(channel.session, grant.token))
+        self._known: int | None = None
+        """Tokens of the text that the replica has been told; None until it is asked something."""
         # The stream tells first when a process dies or hangs; only the lease tells when its replica gives it up.
         self._watch = asyncio.create_task(self._watch_lease())
 
     async def prefill(self, log: TokenLog) -> Prefilled:
         """Ask about the next tokens of the prompt. Raises ReplicaLost or SessionRefused."""
+        self._open(log)
         reply = await self._channel.ask(log.prefill(self._channel.session))
         assert isinstance(reply, Prefilled)
         return reply
 
     async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
         """Raises ReplicaLost or SessionRefused."""
+        self._open(log)
         reply = await self._channel.ask(log.verify(self._channel.session, draft))
         assert isinstance(reply, Verdict)
         return reply
@@ -71,7 +72,7 @@ class Lease:
     async def score(self, log: TokenLog, window: int) -> Scored:
         """Ask how many of the last `window` tokens it would have drawn. Raises ReplicaLost or SessionRefused."""
         message = log.score(self._channel.session, window)
-        if self._known < message.base:
+        if self._open(log) < message.base:
             self.follow(log)
         self._known = len(log.tokens)
         reply = await self._channel.ask(message)
@@ -80,10 +81,20 @@ class Lease:
 
     def behind(self, log: TokenLog) -> int:
         """Tokens that the drafter has not been told."""
-        return len(log.tokens) - self._known
+        return 0 if self._known is None else len(log.tokens) - self._known
+
+    def _open(self, log: TokenLog) -> int:
+        """Open the session, unless it is; returns how many tokens the replica knows.
+
+        Not before there is something to ask: what is asked with it is answered by the step that reads the prompt.
+        """
+        if self._known is None:
+            self._channel.send(log.open(self._channel.session, self.grant.token))
+            self._known = len(log.tokens)
+        return self._known
 
     def _news(self, log: TokenLog, count: int, ahead: int = 0) -> Propose:
-        message = log.propose(self._channel.session, self._known, count, ahead)
+        message = log.propose(self._channel.session, self._open(log), count, ahead)
         self._known = len(log.tokens)
         return message
 
@@ -92,7 +103,8 @@ class Lease:
 
         Nothing is waited for, so nobody's cancellation can come in between; the call ends a moment later.
         """
-        self._channel.send(Close(session=self._channel.session))
+        if self._known is not None:
+            self._channel.send(Close(session=self._channel.session))
         self._streams.forget(self._channel)
         # After the task's first step, which is queued already: a task cancelled before would close nothing.
         asyncio.get_running_loop().call_soon(self._watch.cancel)
@@ -110,14 +122,14 @@ class Lease:
             self._channel.fail(lost)
 
 
-async def take_lease(source: LeaseSource, streams: StreamPool, log: TokenLog) -> Lease:
-    """A lease with its session opened on the text so far. Raises ReplicaLost if no replica could be reached."""
+async def take_lease(source: LeaseSource, streams: StreamPool) -> Lease:
+    """A lease, whose session is opened when something is asked. Raises ReplicaLost if no replica could be reached."""
     async with AsyncExitStack() as unless_taken:
         grants = await unless_taken.enter_async_context(aclosing(source()))
         async for grant in grants:
             channel = await streams.channel(grant.address, grant.incarnation)
             unless_taken.callback(streams.forget, channel)
-            lease = Lease(grant, grants, channel, streams, log)
+            lease = Lease(grant, grants, channel, streams)
             unless_taken.pop_all()
             return lease
     raise ReplicaLost("the replica granted no lease")
