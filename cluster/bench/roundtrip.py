@@ -65,8 +65,8 @@ class Prober:
         """Milliseconds of each round, both ways in turns of a hundred, after one unmeasured turn each."""
         streams = StreamPool()
         log = TokenLog(GenerationRequest(prompt=PROMPT, max_tokens=10**8, sampling=SamplingParams()))
-        verifier = await take_lease(leases_of(self._verifier), streams, log)
-        drafter = await take_lease(leases_of(self._drafter), streams, log)
+        verifier = await take_lease(leases_of(self._verifier), streams)
+        drafter = await take_lease(leases_of(self._drafter), streams)
 
         async def stream_round() -> None:
             draft = (await drafter.propose(log, len(DRAFT))).tokens
