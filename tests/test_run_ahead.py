@@ -15,7 +15,7 @@ from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.messages import Close, Draft, Failure, Open, Propose, Score, Scored, Verdict
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SamplingParams, TokenIds
+from common.types import GenerationRequest, SamplingParams, StepCost, TokenIds
 
 _TARGET = tiny.model()
 _DRAFTER = tiny.perturbed(_TARGET, 0.05)
@@ -110,6 +110,20 @@ def test_whatever_is_accepted_and_whichever_of_two_tokens_follows_the_draft_is_a
     assert reply.tokens == _fresh((*committed, own), len(reply.tokens), temperature)
     assert (reply.cost.tokens == 0) is hit
     _rest(engine)
+
+
+def test_who_follows_without_asking_for_a_draft_finds_one_at_hand() -> None:
+    """And the prompt is run once, before what is drafted on top of it."""
+    steps: list[StepCost] = []
+    engine = Engine(ModelRunner(_DRAFTER, kv_tokens=2048), Drafting(64), on_step=steps.append)
+    engine.handle(1, _open())
+    assert _answer(engine, Propose(session=1, base=len(_PROMPT), committed=(), count=0, ahead=4)).tokens == ()
+    _rest(engine)
+    assert steps[0].tokens == len(_PROMPT) - 1
+    token = _fresh(_PROMPT, 1)
+    draft = _answer(engine, Propose(session=1, base=len(_PROMPT), committed=token, count=3, ahead=3))
+    assert draft.tokens == _fresh((*_PROMPT, *token), 3)
+    assert draft.ahead == 3
 
 
 def test_it_sleeps_when_all_that_may_be_asked_next_is_drafted() -> None:

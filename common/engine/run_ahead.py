@@ -76,7 +76,8 @@ def plan(sessions: Sequence[Session], room: int) -> list[tuple[Session, Feed]]:
     """
     planned: list[tuple[Session, Feed]] = []
     left = room
-    resting = [session for session in sessions if session.work is None]
+    # What was committed is run before anything is drafted on top of it.
+    resting = [session for session in sessions if session.depth and session.work is None and session.uncached == 1]
     for session, way in chain(_begun(resting), _begin(resting)):
         tokens = way.tokens[way.cached.length :]
         if len(tokens) > room or not way.cached.grow(len(tokens), spare=len(sessions)):
@@ -97,7 +98,7 @@ def _begun(sessions: Sequence[Session]) -> Iterator[tuple[Session, Session]]:
 
 def _begin(sessions: Sequence[Session]) -> Iterator[tuple[Session, Session]]:
     """A branch for everybody's first guess, then for the second, and so on: one begins only when there is room."""
-    while sessions := [session for session in sessions if session.depth and session.guesses]:
+    while sessions := [session for session in sessions if session.guesses]:
         for session in sessions:
             branch = _branch(session, *session.guesses.popleft())
             session.branches.append(branch)

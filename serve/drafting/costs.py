@@ -179,7 +179,7 @@ class DrafterCosts:
 
     def add(self, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
         """`drafted` > 0 tokens, of which `ahead` were drafted before, took `wall_s` seconds, waiting included."""
-        self._at_hand.add(float(ahead > 0))
+        self._at_hand.add(float(ahead >= drafted))
         if ahead < drafted:
             self._token_s.add(cost.seconds / (drafted - ahead))
         self._overhead_s.add(max(0.0, wall_s - cost.seconds))
@@ -196,5 +196,5 @@ class DrafterCosts:
 
     @property
     def at_hand(self) -> float:
-        """Share of the drafts that are."""
+        """Share of the drafts that are, all of their tokens."""
         return self._at_hand.mean
