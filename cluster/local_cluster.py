@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -54,12 +56,12 @@ class LocalCluster:
         command += [f"--dashboard-port={self._dashboard_port}", f"--num-cpus={self._num_cpus}"]
         command += ["--min-worker-port=0", "--max-worker-port=0", f"--temp-dir={self._folder}", "--disable-usage-stats"]
         with (self._folder / "start.log").open("wb") as log:
-            self._ray = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
-        try:
+            # In a group of its own: what interrupts us is not to end Ray before we do.
+            self._ray = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        with ExitStack() as unless_up:
+            unless_up.callback(self.close)
             self._wait()
-        except ClusterError:
-            self.close()
-            raise
+            unless_up.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -71,7 +73,7 @@ class LocalCluster:
         try:
             self._ray.wait(DOWN_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self._ray.kill()
+            os.killpg(self._ray.pid, signal.SIGKILL)
             self._ray.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 

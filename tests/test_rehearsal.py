@@ -30,14 +30,18 @@ class Watched(LocalCluster):
     refused: int
     folder: bytes
 
-    def __enter__(self) -> LocalCluster:
-        made = super().__enter__()
+    def _wait(self) -> None:
+        super()._wait()
         Watched.folder = bytes(self._folder)
         try:
             urllib.request.urlopen(f"{self.dashboard}/api/jobs/", timeout=10)
         except urllib.error.HTTPError as error:
             Watched.refused = error.code
-        return made
+
+
+class Interrupted(LocalCluster):
+    def _wait(self) -> None:
+        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +84,20 @@ def test_of_three_machines_one_can_die(rehearsed: Rehearsed, run: Path) -> None:
 
 
 def test_nothing_of_the_cluster_is_left(rehearsed: Rehearsed) -> None:
-    """All its processes are told the folder."""
-    assert not Path(os.fsdecode(Watched.folder)).exists()
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if Watched.folder in _read(path)]
+    assert _left(Watched.folder) == []
+
+
+def test_nothing_is_left_of_a_start_that_was_interrupted() -> None:
+    cluster = Interrupted(num_cpus=1)
+    with pytest.raises(KeyboardInterrupt), cluster:
+        pass
+    assert _left(bytes(cluster._folder)) == []
+
+
+def _left(folder: bytes) -> list[Path]:
+    """All processes of a cluster are told its folder."""
+    running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if folder in _read(path)]
+    return running + [path for path in [Path(os.fsdecode(folder))] if path.exists()]
 
 
 def _read(path: Path) -> bytes:
