@@ -83,7 +83,7 @@ GOOD = f"{{name: a, hash: '{hash_of('x')}'}}"
     ("text", "message"),
     [
         (f"keys:\n  - {GOOD}\n  - {{name: [\n", "line 4"),
-        ("keys: []", "keys.yaml: keys must hold at least one key"),
+        ("keys: []", "keys.yaml:1: keys must hold at least one key"),
         ("key: []", "unknown setting `key`"),
         (f"keys: [{GOOD}, {{name: b}}]", r"missing setting `keys\[1\].hash`"),
         ("keys: [{name: a, hash: pd-secret}]", "hash of key 'a' must be sha256"),
