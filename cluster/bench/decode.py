@@ -94,13 +94,13 @@ def _one_stream(
     decoding: Decoding, load: LoadGenerator, endpoint: Endpoint, questions: Sequence[Question]
 ) -> Iterator[Row]:
     server = {ON: _server(load, endpoint, "auto"), OFF: _server(load, endpoint, "off")}
-    ways: dict[str, dict[str, Way]] = {}
+    warm = set[str]()
     for number, question in enumerate(track(questions, "one stream", transient=True)):
-        language = question.language
-        if language not in ways:
-            ways[language] = server | decoding.ways(language)
-            _in_turns(ways[language], question, number)  # warms up
-        yield _in_turns(ways[language], question, number)
+        ways = server | decoding.ways(question.language)
+        if question.language not in warm:
+            warm.add(question.language)
+            _in_turns(ways, question, number)
+        yield _in_turns(ways, question, number)
 
 
 def _in_turns(ways: dict[str, Way], question: Question, number: int) -> Row:

@@ -50,6 +50,7 @@ class Decoding:
         self._limit = max(question.max_tokens for question in questions)
         self.reference: PreTrainedModel = load_model(target)
         self._drafters = drafters
+        self._ways: dict[str, dict[str, Way]] = {}
         longest = max(len(self.tokens(question.prompt)) for question in questions) + self._limit
         self._engine = build_decoder(load_model(target), max_length=longest, concurrency=1)
 
@@ -57,7 +58,12 @@ class Decoding:
         return tuple(self._tokenizer(prompt)["input_ids"])
 
     def ways(self, language: str) -> dict[str, Way]:
-        drafter = self._drafters[language]
+        """By name; its models are loaded once."""
+        if language not in self._ways:
+            self._ways[language] = self._load_ways(self._drafters[language])
+        return self._ways[language]
+
+    def _load_ways(self, drafter: Path) -> dict[str, Way]:
         options: dict[str, dict[str, Any]] = {
             PLAIN: {},
             STATIC: {"cache_implementation": "static"},
