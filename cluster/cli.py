@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import signal
 import sys
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import click
 
 from cluster.options import run_of, run_options
+from cluster.ray_environment import configure_ray
 
 
 @click.group()
@@ -19,7 +18,7 @@ from cluster.options import run_of, run_options
 def polydraft(context: click.Context) -> None:
     """Speculative decoding for every language: train drafters, serve them, measure them."""
     if context.invoked_subcommand != "job":  # which talks to a cluster that is up already
-        _authenticate_ray()
+        configure_ray()
     _show_logs()
 
 
@@ -72,12 +71,6 @@ def rehearse(run_folder: str) -> None:
     report(main(run_folder))
 
 
-def _authenticate_ray() -> None:
-    """A cluster that we start answers only to us. Ray reads this when it is first imported."""
-    if "RAY_ADDRESS" not in os.environ and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-
-
 def main() -> None:
     """The `polydraft` command."""
     from cluster.bench.commands import bench
@@ -97,7 +90,7 @@ def main() -> None:
 
 def run_job(command: click.Command) -> None:
     """A command as the whole of a process, with nothing to choose before it."""
-    _authenticate_ray()
+    configure_ray()
     _show_logs()
     run(command)
 

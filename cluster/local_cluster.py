@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 import cluster
+from cluster import ray_environment
 
 ROOT = Path(cluster.__file__).parent.parent
 UP_WITHIN_S = 60.0
@@ -116,12 +117,16 @@ def free_port() -> int:
 def _environment() -> dict[str, str]:
     """This process's, with the secret of a new cluster, and our source where its workers look for modules."""
     own = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH")}
-    return own | {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])]),
-        "PATH": os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")]),
-    }
+    return (
+        ray_environment.SERVE
+        | own
+        | {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN": secrets.token_hex(32),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [own.get("PYTHONPATH")])]),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), own.get("PATH", "")]),
+        }
+    )
 
 
 def _tool(name: str) -> str:

@@ -49,7 +49,7 @@ def leases_of(handle: DeploymentHandle) -> LeaseSource:
     """
 
     async def leases() -> AsyncGenerator[LeaseGrant]:
-        response = handle.options(stream=True).lease.remote()
+        response = handle.options(stream=True, _by_reference=True).lease.remote()
         try:
             async for grant in response:
                 yield grant

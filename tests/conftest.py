@@ -9,8 +9,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-# Ray reads it when it is first imported; a token would be written to the home directory otherwise.
+from cluster.ray_environment import configure_ray
+
+# A token would be written to the home directory otherwise.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+configure_ray()
 
 torch.set_num_threads(1)
 

@@ -12,6 +12,7 @@ import yaml
 from kuberay import ClusterSpec, WorkerGroup
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster import ray_environment
 from cluster.config import Config, load_config
 from cluster.doctor.check import Doubt
 from cluster.doctor.resources import serving_resources, training_resources
@@ -169,3 +170,10 @@ def test_what_ray_up_starts_has_room_for_the_scenario() -> None:
 def test_a_field_that_there_is_not_is_told() -> None:
     with pytest.raises(SettingsError, match=r"unknown setting `spec\.podSelectr`"):
         convert({"spec": {"podSelectr": {}}}, kuberay.NetworkPolicy, where="x")
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "ray-up.own-machines.yaml"])
+def test_serve_is_told_how_to_move_answers(path: str) -> None:
+    text = (MANIFESTS / path).read_text(encoding="utf8")
+    starts = max(1, text.count(" ray start"))
+    assert all(text.count(f"{name}={value}") == starts for name, value in ray_environment.SERVE.items())

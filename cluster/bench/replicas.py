@@ -21,7 +21,7 @@ class Replicas:
 
     def __init__(self, app: str, deployment: str, *, answer_within_s: float = 5.0) -> None:
         self.name = f"{app}/{deployment}"
-        self._handle = ray_serve.get_deployment_handle(deployment, app_name=app)
+        self._handle = ray_serve.get_deployment_handle(deployment, app_name=app).options(_by_reference=True)
         self._answer_within_s = answer_within_s
 
     async def status(self) -> list[ReplicaStatus]:
