@@ -44,7 +44,13 @@ class ModelHost:
             if settings.num_gpus:
                 model.to("cuda")
             runner = make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
-            engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
+            engine = Engine(
+                runner,
+                role,
+                prefill_chunk=settings.prefill_chunk,
+                prefix_caching=settings.prefix_caching,
+                on_step=metrics.step_finished,
+            )
             identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
             return engine, Replica(
                 lambda: engine,

@@ -41,6 +41,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     kv_tokens: int = 16384
     """Memory budget: tokens whose keys and values are kept at the same time. No text is longer: the verifier's bounds
     what is served, and what a drafter cannot hold is not drafted by it."""
+    prefix_caching: bool = True
+    """Has texts share memory and work where they begin alike, also with those that are written already."""
     prefill_chunk: int = 512
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""

@@ -281,6 +281,21 @@ def test_a_beginning_shared_by_sessions_opened_together_is_run_once() -> None:
         torch.testing.assert_close(rows, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("closed", [False, True])
+def test_without_prefix_caching_every_prompt_is_run_and_nothing_is_put_off(closed: bool) -> None:
+    engine = Engine(ModelRunner(_MODELS["llama"], kv_tokens=1024), Verification(), prefix_caching=False)
+    _ask(engine, 1, (*_SYSTEM, 7))
+    if closed:
+        engine.step()
+        engine.handle(1, Close(session=1))
+    _ask(engine, 2, (*_SYSTEM, 8))
+    answered = engine.step()
+    assert {key for key, _ in answered} == ({2} if closed else {1, 2})
+    assert sum(reply.cost.tokens for _, reply in answered[:1] if isinstance(reply, Verdict)) == (41 if closed else 82)
+    assert engine.memory.prefix_hit_tokens == 0
+    engine.check_integrity()
+
+
 def test_a_text_is_reused_by_its_replay_and_by_what_goes_on_from_it() -> None:
     engine = tiny.verifier(_MODELS["llama"])
     [request] = tiny.requests(1, temperature=0.0, max_tokens=60)

@@ -12,7 +12,9 @@ ones; it is compared with at its best.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from cluster.bench.decoding_ways import ASSISTED, ENGINE, PLAIN, STATIC, Answer, Decoding, Row, Way
-from cluster.bench.http_load import Endpoint, LoadGenerator, Question
+from cluster.bench.http_load import Endpoint, LoadGenerator, LoadResult, Question
 from cluster.bench.inflation import inflate
 from cluster.bench.report import report
 from cluster.bench.service import choose_languages, make_questions, serving
@@ -29,6 +31,7 @@ from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.models import load_model, load_tokenizer
 from common.registry import Registry
+from serve.settings import ServeSettings
 from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality
 from train.evaluation.paired import Timed, speed, speed_ratio
@@ -36,6 +39,8 @@ from train.evaluation.paired import Timed, speed, speed_ratio
 ON, OFF = "server on", "server off"
 LONGEST = 0.1
 """Share of the test sentences that are asked about: of an answer of ten tokens the prompt is half the work."""
+BLOCK = 5
+"""Questions for each of several streams. Answers differ in length: with few, some streams would mostly be idle."""
 
 
 class Several(msgspec.Struct, frozen=True):
@@ -48,12 +53,13 @@ class Several(msgspec.Struct, frozen=True):
 def main(run: Run, data: str, languages: str, millions: int, count: int, streams: int, repetitions: int) -> None:
     """Inflate, deploy, measure, report. `count` questions of each language; `repetitions` blocks of several streams."""
     chosen = choose_languages(run.config, languages)
-    questions = make_questions(run, data, chosen, count * len(chosen), [0.0], longest=LONGEST)
+    ask = partial(make_questions, run, data, chosen, temperatures=[0.0], longest=LONGEST)
+    questions, block = ask(count * len(chosen)), ask(BLOCK * streams)
     torch.set_num_threads(run.config.serve.verifier.threads)
     with tempfile.TemporaryDirectory() as folder:
         _write_inflated(run.target, Path(folder), millions)
         dear = msgspec.structs.replace(run, given_target=Path(folder))
-        config = msgspec.structs.replace(run.config, languages=chosen)
+        config = msgspec.structs.replace(run.config, languages=chosen, serve=_without_memory(run.config.serve))
         manifests = usable_drafters(config, dear.target, run.registry)
         registry, cache = Registry(run.registry), run.folder / "cache"
         drafters = {language: registry.fetch(manifests[language], cache) for language in chosen}
@@ -61,7 +67,8 @@ def main(run: Run, data: str, languages: str, millions: int, count: int, streams
         with serving(dear, config, manifests) as endpoint, LoadGenerator() as load:
             _warm_up(load, endpoint, questions, streams)
             rows = list(_one_stream(decoding, load, endpoint, questions))
-            several = list(_several(decoding, load, endpoint, questions, streams, repetitions, _best(rows)))
+            ask_block = partial(load.start, endpoint, block, streams)
+            several = list(_several(decoding, ask_block, questions, repetitions, _best(rows)))
         equality = decoding.equality(questions, rows)
     _report(questions, rows, several, equality, streams)
 
@@ -71,6 +78,15 @@ def _write_inflated(source: Path, folder: Path, millions: int) -> None:
         model = load_model(source)
         inflate(model, millions * 10**6).save_pretrained(folder)
         load_tokenizer(source).save_pretrained(folder)
+
+
+def _without_memory(settings: ServeSettings) -> ServeSettings:
+    """Questions are asked more than once, and transformers reads them each time."""
+    return msgspec.structs.replace(
+        settings,
+        verifier=msgspec.structs.replace(settings.verifier, prefix_caching=False),
+        drafter=msgspec.structs.replace(settings.drafter, prefix_caching=False),
+    )
 
 
 def _server(load: LoadGenerator, endpoint: Endpoint, speculation: str) -> Way:
@@ -117,17 +133,15 @@ def _best(rows: Sequence[Row]) -> str:
 
 def _several(
     decoding: Decoding,
-    load: LoadGenerator,
-    endpoint: Endpoint,
+    block: Callable[[], Future[LoadResult]],
     questions: Sequence[Question],
-    streams: int,
     repetitions: int,
     assisted: str,
 ) -> Iterator[Several]:
     """Each time a block of several streams, and right after it one question of each language."""
     languages = len({question.language for question in questions})
     for turn in range(repetitions):
-        result = load.start(endpoint, questions, streams).result()
+        result = block().result()
         few = [questions[(turn * languages + i) % len(questions)] for i in range(languages)]
         answers = [decoding.ways(question.language)[assisted](question) for question in few]
         yield Several(

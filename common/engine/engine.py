@@ -50,6 +50,7 @@ class Engine:
     Args:
         prefill_chunk: most prompt tokens run in one step. What answers need is run besides, whatever it is: an answer
             put off frees nothing, and a session adds no more than its draft and a token.
+        prefix_caching: sessions share what their texts begin with, also with those that are closed.
         on_step: told what each forward pass cost.
     """
 
@@ -59,11 +60,13 @@ class Engine:
         role: Role,
         *,
         prefill_chunk: int = 512,
+        prefix_caching: bool = True,
         on_step: Callable[[StepCost], object] = lambda cost: None,
     ) -> None:
         self._runner = runner
         self._role = role
         self._chunk = prefill_chunk
+        self._prefix_caching = prefix_caching
         self._on_step = on_step
         self.num_waiting = 0
         """Sessions that waited for memory in the latest step."""
@@ -116,8 +119,9 @@ class Engine:
     def _run(self, planned: Sequence[tuple[Session, Feed]]) -> None:
         started = time.perf_counter()
         logits = self._runner.forward([feed for _, feed in planned])
-        for session, _ in planned:
-            session.cached.register(session.committed)
+        if self._prefix_caching:
+            for session, _ in planned:
+                session.cached.register(session.committed)
         answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
         sessions = [session for session, _ in answering]
         answers = self._role.advance(sessions, [rows for _, rows in answering]) if answering else ()
@@ -150,7 +154,7 @@ class Engine:
 
     def _waits(self, session: Session, prefilling: set[object]) -> bool:
         """Whether an older session runs the same text at the same place in this step, so that it need not."""
-        if session.uncached == 1:
+        if session.uncached == 1 or not self._prefix_caching:
             return False
         self._table.adopt(session)
         block = session.cached.next_block(session.tokens, session.committed)
