@@ -23,6 +23,7 @@ from common.registry import Registry
 from common.settings import convert
 from serve.app import drafter_app_name
 from serve.handles import MAIN_APP
+from serve.http.protection import ProtectionSettings
 
 PORT = 18123
 URL = f"http://127.0.0.1:{PORT}"
@@ -226,3 +227,12 @@ def test_bad_requests_are_told_in_openais_shape(client: OpenAI, change: dict, st
     response = httpx.post(f"{URL}/v1/chat/completions", json=body)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (status, field), error
+
+
+def test_the_longest_body_that_is_allowed_reaches_us(client: OpenAI) -> None:
+    limit = ProtectionSettings().max_body_bytes
+    for length, status in ((limit, 400), (limit + 1, 413)):
+        body = b'{"model": "tiny", "prompt": "' + b" " * (length - 31) + b'"}'
+        assert len(body) == length
+        response = httpx.post(f"{URL}/v1/completions", content=body, headers={"content-type": "application/json"})
+        assert response.status_code == status and "error" in response.json(), response.text
