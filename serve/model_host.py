@@ -13,7 +13,9 @@ from ray.serve import metrics as ray_metrics
 from common.engine.drafters import load_drafter, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
-from common.models import fingerprint, load_model, load_tokenizer
+from common.engine.runner import Runner
+from common.models import fingerprint, load_config, load_model, load_tokenizer
+from serve.ranks import OtherRanks
 from serve.settings import ReplicaSettings
 from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.tls import TlsSettings, server_context
@@ -24,41 +26,46 @@ from serve.telemetry.instruments import flush_forever
 class ModelHost:
     """Made by `start`, in the event loop that serves it."""
 
-    def __init__(self, engine: Engine, replica: Replica, metrics: EngineMetrics) -> None:
+    def __init__(self, engine: Engine, replica: Replica, metrics: EngineMetrics, ranks: OtherRanks | None) -> None:
         self._engine = engine
         self._replica = replica
         self._metrics = metrics
+        self._ranks = ranks
+        if ranks is not None:
+            ranks.lost.add_done_callback(lambda lost: replica.die(lost.result()))
         self._flushing = asyncio.create_task(flush_forever(self._flush))
 
     @classmethod
     async def start(
         cls, folder: str | Path, name: str, role: Role, settings: ReplicaSettings, tls: TlsSettings | None
     ) -> ModelHost:
-        """Load the model in `folder` and listen. Raises ModelError if it cannot be loaded, SettingsError for `tls`."""
+        """Load the model in `folder` and listen.
+
+        Raises ModelError if it cannot be loaded, RankLost if another of its ranks could not, SettingsError for `tls`.
+        """
         metrics = EngineMetrics(ray_metrics, name)
         context = server_context(tls) if tls is not None else None
+        ranks = OtherRanks(folder, settings) if settings.tensor_parallel > 1 else None
 
         def build() -> tuple[Engine, Replica]:
             torch.set_num_threads(settings.threads)
-            model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
-            if settings.num_gpus:
-                model.to("cuda")
-            runner = make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
+            runner = ranks.runner() if ranks is not None else _runner(folder, role, settings)
             engine = Engine(runner, role, prefill_chunk=settings.prefill_chunk, on_step=metrics.step_finished)
-            identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
+            identity = fingerprint(load_tokenizer(folder), load_config(folder))
             return engine, Replica(
                 lambda: engine,
                 name=name,
                 fingerprint=identity,
-                host=host,
+                host=ray.util.get_node_ip_address(),
                 tls=context,
                 longest_step_s=settings.longest_step_s,
             )
 
         # In a thread: a model that already serves in this process goes on meanwhile.
-        engine, replica = await asyncio.to_thread(build)
+        building = asyncio.to_thread(build)
+        engine, replica = await (building if ranks is None else ranks.unless_lost(building))
         await replica.start()
-        return cls(engine, replica, metrics)
+        return cls(engine, replica, metrics, ranks)
 
     async def stop(self) -> None:
         await self._replica.stop()
@@ -89,3 +96,11 @@ class ModelHost:
     def _flush(self) -> None:
         waiting = self._engine.num_waiting
         self._metrics.flush(running=self._engine.num_sessions - waiting, waiting=waiting, memory=self._engine.memory)
+
+
+def _runner(folder: str | Path, role: Role, settings: ReplicaSettings) -> Runner:
+    """Of a model that is whole in this process."""
+    model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
+    if settings.num_gpus:
+        model.to("cuda")
+    return make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
