@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,14 +15,17 @@ from ray.serve import metrics as ray_metrics
 from common.engine.drafters import load_drafter, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
+from common.engine.ranks import RankLost
 from common.engine.runner import Runner
 from common.models import fingerprint, load_config, load_model, load_tokenizer
-from serve.ranks import OtherRanks
+from serve.ranks import OtherRanks, unless_lost
 from serve.settings import ReplicaSettings
 from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.tls import TlsSettings, server_context
 from serve.telemetry.engine_metrics import EngineMetrics
 from serve.telemetry.instruments import flush_forever
+
+logger = logging.getLogger(__name__)
 
 
 class ModelHost:
@@ -30,9 +35,9 @@ class ModelHost:
         self._engine = engine
         self._replica = replica
         self._metrics = metrics
-        self._ranks = ranks
+        self._ranks = ranks  # whose actors end when nobody refers to them
         if ranks is not None:
-            ranks.lost.add_done_callback(lambda lost: replica.die(lost.result()))
+            ranks.lost.add_done_callback(_end_process)
         self._flushing = asyncio.create_task(flush_forever(self._flush))
 
     @classmethod
@@ -63,7 +68,7 @@ class ModelHost:
 
         # In a thread: a model that already serves in this process goes on meanwhile.
         building = asyncio.to_thread(build)
-        engine, replica = await (building if ranks is None else ranks.unless_lost(building))
+        engine, replica = await (building if ranks is None else unless_lost(building, ranks.lost))
         await replica.start()
         return cls(engine, replica, metrics, ranks)
 
@@ -104,3 +109,15 @@ def _runner(folder: str | Path, role: Role, settings: ReplicaSettings) -> Runner
     if settings.num_gpus:
         model.to("cuda")
     return make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
+
+
+def _end_process(lost: asyncio.Task[RankLost]) -> None:
+    """The loss of a rank is the loss of the replica.
+
+    A process that is gone Serve replaces at once. One that lives and is not well it asks again for some seconds, and
+    sends texts there meanwhile; nor would a thread that waits for the lost rank ever end.
+    """
+    if not lost.cancelled():
+        logger.critical("%s: this process ends", lost.result())
+        logging.shutdown()
+        os._exit(1)

@@ -2,8 +2,8 @@
 
     placement group    bundle 0: the replica, rank 0     bundle 1: Rank     bundle 2: Rank …
 
-They belong to the replica: Ray ends them when it ends. The loss of one is the loss of the replica, which Serve then
-replaces, ranks and all.
+They belong to the replica: Ray ends them when it ends. The loss of one is the loss of the replica, whose process then
+ends, and Serve replaces it, ranks and all.
 """
 
 from __future__ import annotations
@@ -65,13 +65,14 @@ class OtherRanks:
         part = ranks.load_part(self._folder, ranks=settings.tensor_parallel, dtype=settings.dtype)
         return ModelRunner(part, kv_tokens=settings.kv_tokens, tell=ranks.tell)
 
-    async def unless_lost(self, work: Awaitable[T]) -> T:
-        """What `work` returns; raises RankLost if a rank is lost first: work may then never end."""
-        working = asyncio.ensure_future(work)
-        await asyncio.wait([working, self.lost], return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise self.lost.result()
-        return working.result()
+
+async def unless_lost(work: Awaitable[T], lost: asyncio.Task[RankLost]) -> T:
+    """What `work` returns; raises RankLost if a rank is lost first: work may then never end."""
+    working = asyncio.ensure_future(work)
+    await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        raise lost.result()
+    return working.result()
 
 
 def _place(rank: int, settings: ReplicaSettings) -> ray.actor.ActorHandle[Rank]:

@@ -1,8 +1,8 @@
 """One rank of models that are divided among two processes; `test_ranks.py` starts both and tells them what to do.
 
 Lines on standard input: at first, for rank 1, the port of rank 0; then the folder of a model, which becomes the current
-one; for rank 0 also `write`, which is answered by a line of JSON: the texts that the current model writes, at temperature
-0 without drafts and with them, then at 1, and how many were preempted.
+one; for rank 0 also `write`, which is answered by a line of JSON: the texts that the current model writes, at
+temperature 0 without drafts and with them, then at 1, and how many were preempted.
 """
 
 from __future__ import annotations

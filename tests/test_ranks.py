@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -19,9 +20,13 @@ from transformers import PretrainedConfig
 from common.engine import ranks, reference
 from common.engine.batch import Span
 from common.engine.compatibility import check_ranks
+from common.engine.ranks import RankLost
 from common.models import ModelError, load_model
+from serve.ranks import unless_lost
 
 WAIT_S = 60
+SHAPES = ("llama", "qwen2", "qwen3", "gemma2", "gemma3")
+"""Bias, norms of heads, scaled embeddings that are also the output, sliding windows, soft caps: all that is divided."""
 
 
 class RankProcess:
@@ -61,7 +66,7 @@ def two_ranks() -> Iterator[tuple[RankProcess, RankProcess]]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    made = {shape: tmp_path_factory.mktemp("models") / shape for shape in tiny.SHAPES}
+    made = {shape: tmp_path_factory.mktemp("models") / shape for shape in SHAPES}
     for shape, folder in made.items():
         tiny.model(shape).save_pretrained(folder)
     return made
@@ -75,7 +80,7 @@ def plain(folder: Path, temperature: float) -> list[list[int]]:
 
 
 def test_two_ranks_write_the_texts_of_one(folders: dict[str, Path]) -> None:
-    """With drafts and without, at temperature 0 and 1, of every shape, with less memory than all texts need."""
+    """With drafts and without, at temperature 0 and 1, with less memory than all texts need."""
     preempted = 0
     with two_ranks() as (first, second):
         for shape, folder in folders.items():
@@ -133,3 +138,26 @@ def test_a_model_that_cannot_be_divided_is_refused(folders: dict[str, Path]) -> 
         ranks.load_part(folders["llama"], ranks=4, dtype="float64")
     with pytest.raises(ModelError, match="no plan for dividing"):
         check_ranks(PretrainedConfig(), 2)
+
+
+async def test_a_rank_that_is_lost_at_the_start_ends_the_waiting_for_the_others() -> None:
+    never = asyncio.Event()
+
+    async def ends() -> RankLost:
+        return RankLost("gone")
+
+    with pytest.raises(RankLost, match="gone"):
+        await unless_lost(never.wait(), asyncio.create_task(ends()))
+
+
+async def test_work_is_done_while_no_rank_is_lost() -> None:
+    async def works() -> int:
+        return 3
+
+    async def waits() -> RankLost:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    lost = asyncio.create_task(waits())
+    assert await unless_lost(works(), lost) == 3
+    lost.cancel()

@@ -95,7 +95,7 @@ class Replica:
 
     async def start(self) -> None:
         self._stepped = self._make_engine()
-        self._engine = EngineThread(self._stepped, self._send_replies, self.die)
+        self._engine = EngineThread(self._stepped, self._send_replies, self._die)
         self._server = await asyncio.get_running_loop().create_server(self._connection, self._host, 0, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
         self._beating = asyncio.create_task(self._beat())
@@ -144,20 +144,10 @@ class Replica:
         if self._beating.done():
             self._beating.result()
 
-    def die(self, error: BaseException) -> None:
-        """End all leases and take no more; `check_health` raises from now on."""
-        logger.critical("the engine died; all its sessions fail", exc_info=error)
-        self._dead = error
-        self._server.close()
-        for open_connection in self._connections:
-            open_connection.close()
-        for token in list(self._leases):
-            self._end(token)
-
     async def _beat(self) -> None:
         while self._dead is None:
             if self._engine.step_s > self._longest_step_s:
-                self.die(TimeoutError(f"it has been at one step for more than {self._longest_step_s:g} s"))
+                self._die(TimeoutError(f"it has been at one step for more than {self._longest_step_s:g} s"))
                 return
             for connection in self._connections:
                 connection.send(Alive())
@@ -211,3 +201,12 @@ class Replica:
         if held.key is not None:
             del self._tokens[held.key]
             self._engine.submit(held.key, Close(session=held.key[1]))
+
+    def _die(self, error: BaseException) -> None:
+        logger.critical("the engine died; all its sessions fail", exc_info=error)
+        self._dead = error
+        self._server.close()
+        for open_connection in self._connections:
+            open_connection.close()
+        for token in list(self._leases):
+            self._end(token)
