@@ -35,7 +35,7 @@ class ModelHost:
         self._engine = engine
         self._replica = replica
         self._metrics = metrics
-        self._ranks = ranks  # whose actors end when nobody refers to them
+        self._ranks = ranks
         if ranks is not None:
             ranks.lost.add_done_callback(_end_process)
         self._flushing = asyncio.create_task(flush_forever(self._flush))
@@ -73,6 +73,7 @@ class ModelHost:
         return cls(engine, replica, metrics, ranks)
 
     async def stop(self) -> None:
+        assert self._ranks is None, "a divided model ends with its process"
         await self._replica.stop()
         self._flushing.cancel()
         await asyncio.wait([self._flushing])

@@ -168,7 +168,7 @@ def test_replicas_that_would_need_another_machine_are_doubtful() -> None:
     with pytest.raises(Doubt, match=r"8 × serve\.verifier of 2 ranks, .* ask for"):
         serving_resources(serve, 5, verifiers + drafters)
     with pytest.raises(SettingsError, match=r"2 × serve\.verifier of 2 ranks, .* ask for 5 GPU; the cluster has 3"):
-        serving_resources(serve, 5, verifiers[:1] + drafters)
+        serving_resources(serve, 5, [{"CPU": 32.0, "GPU": 2.0, "verifier": 2.0}, *drafters])
     with pytest.raises(SettingsError, match=r"0\.2 drafter"):
         serving_resources(serve, 5, [{"CPU": 64.0, "GPU": 8.0, "verifier": 8.0}])
 

@@ -31,6 +31,8 @@ from common.engine.compatibility import check_ranks
 from common.engine.forward_pass import ForwardPass
 from common.models import load_config, load_model
 
+_MEETING = timedelta(minutes=10)
+"""For the ranks to come together; they are started at the same time, and load their parts only then."""
 _NO_DEADLINE = timedelta(days=365)
 
 
@@ -40,12 +42,13 @@ class RankLost(ConnectionError):
 
 def invite(host: str) -> TCPStore:
     """Where the ranks find each other: listens at `host`, on a port of its own choice. For rank 0."""
-    return TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_NO_DEADLINE)
+    return TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=_MEETING)
 
 
 def reach(host: str, port: int) -> TCPStore:
-    """The same, at rank 0's host and port. For the other ranks."""
-    return TCPStore(host, port, is_master=False, timeout=_NO_DEADLINE)
+    """The same, at rank 0's host and port. For the other ranks. Raises RankLost."""
+    with _others("before it was reached"):
+        return TCPStore(host, port, is_master=False, timeout=_MEETING)
 
 
 def join(store: TCPStore, *, rank: int, ranks: int, gpu: bool) -> None:
@@ -79,7 +82,10 @@ def dismiss() -> None:
 
 
 def follow(model: PreTrainedModel, *, kv_tokens: int) -> None:
-    """Run this rank's part of all that rank 0 runs; returns when it is dismissed. Raises RankLost."""
+    """Run this rank's part of all that rank 0 runs; returns when it is dismissed.
+
+    Raises RankLost; of a loss in the midst of a pass PyTorch's RuntimeError.
+    """
     forward_pass = ForwardPass(model, kv_tokens=kv_tokens)
     while (message := _heard()) is not None:
         forward_pass.run(_decode(message))
@@ -96,7 +102,7 @@ def _heard() -> list[int] | None:
 
 
 def _encode(spans: Sequence[Span]) -> list[int]:
-    """How many spans; of each its start, its wanted, and how many tokens and blocks it has; all tokens, all blocks."""
+    """How many spans; of each start, wanted, and how many tokens and blocks; then of each its tokens, its blocks."""
     numbers = [len(spans)]
     for span in spans:
         numbers += (span.start, span.wanted, len(span.tokens), len(span.blocks))
