@@ -53,18 +53,21 @@ def load_config(path: str | Path) -> PreTrainedConfig:
 
 
 def load_model(
-    path: str | Path, *, dtype: str | torch.dtype = "float32", attention: str | None = None
+    path: str | Path, *, dtype: str | torch.dtype = "float32", attention: str | None = None, ranks: int = 1
 ) -> PreTrainedModel:
     """The causal language model at `path` (a local folder or a hub id), on the CPU, in evaluation mode.
 
     `attention` names a function registered with transformers' `AttentionInterface`; None takes the best one that the
-    model supports. Raises ModelError, naming `path`, if the folder or its configuration is missing, if its weights are
-    not safetensors, or if they lack a tensor that the configuration calls for (transformers alone would make one up at
-    random).
+    model supports. Of several `ranks`, which must have come together (`torch.distributed`), each reads and holds its
+    own part, on its GPU if it has one. Raises ModelError, naming `path`, if the folder or its configuration is missing,
+    if its weights are not safetensors, or if they lack a tensor that the configuration calls for (transformers alone
+    would make one up at random).
     """
     from transformers import AutoModelForCausalLM
+    from transformers.distributed import DistributedConfig
 
     config = load_config(path)
+    parts = {"distributed_config": DistributedConfig(tp_size=ranks)} if ranks > 1 else {}
     _require(path, ("*.safetensors",), "weights in safetensors format (pickled weights are not read)")
     model, report = _loading(
         path,
@@ -76,6 +79,7 @@ def load_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **parts,
         ),
     )
     if report["missing_keys"]:

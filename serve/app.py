@@ -107,5 +107,14 @@ def _model_deployment(shell: type, name: str, replica: ReplicaSettings, settings
             "num_gpus": replica.num_gpus,
             "resources": replica.resources,
         },
+        **_placement(replica),
         logging_config=serve_logging(settings.logs),
     )
+
+
+def _placement(replica: ReplicaSettings) -> dict[str, Any]:
+    """A bundle for each rank, the replica's own first; on one machine if one has room for all."""
+    if replica.tensor_parallel == 1:
+        return {}
+    bundle = {name: amount for name, amount in replica.needs.items() if amount}
+    return {"placement_group_bundles": [bundle] * replica.tensor_parallel, "placement_group_strategy": "PACK"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -13,37 +15,46 @@ from ray.serve import metrics as ray_metrics
 from common.engine.drafters import load_drafter, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
-from common.models import fingerprint, load_model, load_tokenizer
+from common.engine.ranks import RankLost
+from common.engine.runner import Runner
+from common.models import fingerprint, load_config, load_model, load_tokenizer
+from serve.ranks import OtherRanks, unless_lost
 from serve.settings import ReplicaSettings
 from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.tls import TlsSettings, server_context
 from serve.telemetry.engine_metrics import EngineMetrics
 from serve.telemetry.instruments import flush_forever
 
+logger = logging.getLogger(__name__)
+
 
 class ModelHost:
     """Made by `start`, in the event loop that serves it."""
 
-    def __init__(self, engine: Engine, replica: Replica, metrics: EngineMetrics) -> None:
+    def __init__(self, engine: Engine, replica: Replica, metrics: EngineMetrics, ranks: OtherRanks | None) -> None:
         self._engine = engine
         self._replica = replica
         self._metrics = metrics
+        self._ranks = ranks
+        if ranks is not None:
+            ranks.lost.add_done_callback(_end_process)
         self._flushing = asyncio.create_task(flush_forever(self._flush))
 
     @classmethod
     async def start(
         cls, folder: str | Path, name: str, role: Role, settings: ReplicaSettings, tls: TlsSettings | None
     ) -> ModelHost:
-        """Load the model in `folder` and listen. Raises ModelError if it cannot be loaded, SettingsError for `tls`."""
+        """Load the model in `folder` and listen.
+
+        Raises ModelError if it cannot be loaded, RankLost if another of its ranks could not, SettingsError for `tls`.
+        """
         metrics = EngineMetrics(ray_metrics, name)
         context = server_context(tls) if tls is not None else None
+        ranks = OtherRanks(folder, settings) if settings.tensor_parallel > 1 else None
 
         def build() -> tuple[Engine, Replica]:
             torch.set_num_threads(settings.threads)
-            model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
-            if settings.num_gpus:
-                model.to("cuda")
-            runner = make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
+            runner = ranks.runner() if ranks is not None else _runner(folder, role, settings)
             engine = Engine(
                 runner,
                 role,
@@ -51,22 +62,24 @@ class ModelHost:
                 prefix_caching=settings.prefix_caching,
                 on_step=metrics.step_finished,
             )
-            identity, host = fingerprint(load_tokenizer(folder), model.config), ray.util.get_node_ip_address()
+            identity = fingerprint(load_tokenizer(folder), load_config(folder))
             return engine, Replica(
                 lambda: engine,
                 name=name,
                 fingerprint=identity,
-                host=host,
+                host=ray.util.get_node_ip_address(),
                 tls=context,
                 longest_step_s=settings.longest_step_s,
             )
 
         # In a thread: a model that already serves in this process goes on meanwhile.
-        engine, replica = await asyncio.to_thread(build)
+        building = asyncio.to_thread(build)
+        engine, replica = await (building if ranks is None else unless_lost(building, ranks.lost))
         await replica.start()
-        return cls(engine, replica, metrics)
+        return cls(engine, replica, metrics, ranks)
 
     async def stop(self) -> None:
+        assert self._ranks is None, "a divided model ends with its process"
         await self._replica.stop()
         self._flushing.cancel()
         await asyncio.wait([self._flushing])
@@ -95,3 +108,23 @@ class ModelHost:
     def _flush(self) -> None:
         waiting = self._engine.num_waiting
         self._metrics.flush(running=self._engine.num_sessions - waiting, waiting=waiting, memory=self._engine.memory)
+
+
+def _runner(folder: str | Path, role: Role, settings: ReplicaSettings) -> Runner:
+    """Of a model that is whole in this process."""
+    model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
+    if settings.num_gpus:
+        model.to("cuda")
+    return make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
+
+
+def _end_process(lost: asyncio.Task[RankLost]) -> None:
+    """The loss of a rank is the loss of the replica.
+
+    A process that is gone Serve replaces at once. One that lives and is not well it asks again for some seconds, and
+    sends texts there meanwhile; nor would a thread that waits for the lost rank ever end.
+    """
+    if not lost.cancelled():
+        logger.critical("%s: this process ends", lost.result())
+        logging.shutdown()
+        os._exit(1)

@@ -32,8 +32,12 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     num_gpus: float = 0.0
     resources: dict[str, float] = msgspec.field(default_factory=dict)
     """Of a cluster's own kinds, such as ``{verifier: 1}``: they say on which machines this replica can be."""
+    tensor_parallel: int = 1
+    """Of a verifier: processes that a replica's model is divided among, its ranks. Each has `num_cpus`, `num_gpus`,
+    `resources`, `threads`, and a part of every key and value in `kv_tokens`. It must divide the model's key-value
+    heads."""
     threads: int = 1
-    """Threads of PyTorch in the replica."""
+    """Threads of PyTorch in each process."""
     dtype: str = "float32"
     compiled: bool = False
     """Has PyTorch compile the model's layers: a step takes less of Python's time, a start some tens of seconds, and the
@@ -60,6 +64,11 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
         return self.run_ahead if self.run_ahead is not None else RUN_AHEAD if self.num_gpus else 0
 
     @property
+    def needs(self) -> dict[str, float]:
+        """Of each process, by the names of Ray's resources."""
+        return {"CPU": self.num_cpus, "GPU": self.num_gpus, **self.resources}
+
+    @property
     def longest_text(self) -> int:
         """Tokens of the longest text that the memory holds: it is lent in whole blocks."""
         return self.kv_tokens // BLOCK_SIZE * BLOCK_SIZE
@@ -67,6 +76,12 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.kv_tokens < BLOCK_SIZE:
             raise ValueError(f"kv_tokens must be at least {BLOCK_SIZE}, not {self.kv_tokens}")
+        if self.tensor_parallel < 1:
+            raise ValueError(f"tensor_parallel must be at least 1, not {self.tensor_parallel}")
+        if self.tensor_parallel > 1 and self.num_gpus not in (0, 1):
+            raise ValueError(f"num_gpus must be 0 or 1 where tensor_parallel is more than 1, not {self.num_gpus:g}")
+        if self.tensor_parallel > 1 and self.compiled:
+            raise ValueError("compiled must be off where tensor_parallel is more than 1: no model is compiled in parts")
         if self.run_ahead is not None and self.run_ahead < 0:
             raise ValueError(f"run_ahead must not be negative, not {self.run_ahead}")
         if self.autoscaling is not None and self.autoscaling.target_sessions > self.max_sessions:
@@ -121,6 +136,8 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.verifier.autoscaling is not None and self.verifier.autoscaling.min_replicas == 0:
             raise ValueError("verifier.autoscaling.min_replicas must be at least 1: every text needs the target")
+        if self.drafter.tensor_parallel != 1:
+            raise ValueError("drafter.tensor_parallel must be 1: only a verifier's model is divided")
         if self.replica_silence_s < 3 * BEAT_S:
             raise ValueError(f"replica_silence_s must be at least {3 * BEAT_S:g}: a replica speaks every {BEAT_S:g} s")
         for language in self.drafters.keys() - {GENERALIST}:

@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from cluster import deployment
 from common.registry import Registry
-from common.settings import SettingsError
+from common.settings import SettingsError, convert
 from serve.app import build_main
 from serve.settings import ReplicaSettings, ServeSettings
 
@@ -64,3 +64,33 @@ def test_memory_that_bounds_texts_is_told_at_the_start(
 def test_memory_of_less_than_a_block_is_refused() -> None:
     with pytest.raises((SettingsError, ValueError), match="kv_tokens must be at least 16"):
         ReplicaSettings(kv_tokens=15)
+
+
+def placement(settings: ServeSettings) -> tuple[list[dict[str, float]] | None, str | None]:
+    """Bundles and strategy of the verifier."""
+    verifier = build_main("target", ["de"], settings)._bound_deployment.init_args[2]
+    told = verifier._bound_deployment._replica_config
+    return told.placement_group_bundles, told.placement_group_strategy
+
+
+def test_a_divided_verifier_has_a_bundle_for_each_rank_and_another_none() -> None:
+    divided = ReplicaSettings(tensor_parallel=3, num_cpus=2, num_gpus=1, resources={"verifier": 1})
+    bundle = {"CPU": 2, "GPU": 1, "verifier": 1}
+    assert placement(ServeSettings(verifier=divided)) == ([bundle] * 3, "PACK")
+    on_cpus = ReplicaSettings(tensor_parallel=2)
+    assert placement(ServeSettings(verifier=on_cpus)) == ([{"CPU": 1}] * 2, "PACK")
+    assert placement(ServeSettings()) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "told"),
+    [
+        ("verifier", {"tensor_parallel": 0}, "verifier`: tensor_parallel must be at least 1, not 0"),
+        ("verifier", {"tensor_parallel": 2, "num_gpus": 0.5}, "num_gpus must be 0 or 1 where tensor_parallel is more"),
+        ("verifier", {"tensor_parallel": 2, "compiled": True}, "compiled must be off where tensor_parallel is more"),
+        ("drafter", {"tensor_parallel": 2}, r"drafter\.tensor_parallel must be 1"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(section: str, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        convert({section: changes}, ServeSettings, where="test")

@@ -77,6 +77,7 @@ def test_what_is_right_is_told_as_right(run: Run) -> None:
         ("serve.tls={certificate: c, key: k, authority: a}", "serve.tls", "wrong", "no such file: c"),
         ("serve.verifier.kv_tokens=32", "serve.verifier.kv_tokens", "doubtful", "texts end after 32 tokens"),
         ("serve.drafter.kv_tokens=32", "serve.verifier.kv_tokens", "doubtful", "more than 32 tokens are not drafted"),
+        ("serve.verifier.tensor_parallel=2", "serve.verifier.tensor_parallel", "wrong", "num_key_value_heads is 1"),
         ("languages=[de, es]", "drafter for es", "doubtful", "none is published as `es`"),
     ],
 )
@@ -162,10 +163,12 @@ def test_resources_are_counted(machines: list[dict[str, float]], error: type[Exc
 
 def test_replicas_that_would_need_another_machine_are_doubtful() -> None:
     serve = load_config("multi-node").serve
-    verifiers = [{"CPU": 16.0, "GPU": 1.0, "verifier": 1.0}] * 3
+    verifiers = [{"CPU": 16.0, "GPU": 2.0, "verifier": 2.0}] * 3
     drafters = [{"CPU": 8.0, "GPU": 1.0, "drafter": 1.0}]
-    with pytest.raises(Doubt, match=r"8 × serve\.verifier"):
+    with pytest.raises(Doubt, match=r"8 × serve\.verifier of 2 ranks, .* ask for"):
         serving_resources(serve, 5, verifiers + drafters)
+    with pytest.raises(SettingsError, match=r"2 × serve\.verifier of 2 ranks, .* ask for 5 GPU; the cluster has 3"):
+        serving_resources(serve, 5, [{"CPU": 32.0, "GPU": 2.0, "verifier": 2.0}, *drafters])
     with pytest.raises(SettingsError, match=r"0\.2 drafter"):
         serving_resources(serve, 5, [{"CPU": 64.0, "GPU": 8.0, "verifier": 8.0}])
 

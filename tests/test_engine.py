@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from common.engine import reference
-from common.engine.batch import Feed, pack
-from common.engine.cache import BlockPool
+from common.engine.batch import Feed, Span, pack
+from common.engine.cache import BLOCK_SIZE, BlockPool
 from common.engine.decoding import Decoder, DecodingError
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
@@ -384,15 +384,15 @@ def test_the_youngest_is_preempted_and_comes_back_before_those_that_came_later()
         assert [key for key, _ in engine.step()] == served
 
 
-def _feeds(pool: BlockPool, lengths: Sequence[tuple[int, int]]) -> list[Feed]:
+def _spans(pool: BlockPool, lengths: Sequence[tuple[int, int]]) -> list[Span]:
     """Of sequences with that many tokens cached and to be run."""
-    feeds = []
+    spans = []
     for cached, width in lengths:
         sequence = CachedSequence(pool)
         assert sequence.grow(cached + width)
         sequence.cached += [0] * cached
-        feeds.append(Feed(sequence, [0] * width, 1))
-    return feeds
+        spans.append(Feed(sequence, [0] * width, 1).span())
+    return spans
 
 
 @given(
@@ -402,19 +402,19 @@ def _feeds(pool: BlockPool, lengths: Sequence[tuple[int, int]]) -> list[Feed]:
 def test_no_group_gathers_more_blocks_than_allowed_and_every_token_is_in_one(
     lengths: list[tuple[int, int]], max_blocks: int
 ) -> None:
-    feeds = _feeds(BlockPool(2048), lengths)
-    batch = pack(feeds, torch.device("cpu"), max_blocks=max_blocks)
+    spans = _spans(BlockPool(2048), lengths)
+    batch = pack(spans, torch.device("cpu"), max_blocks=max_blocks, block_size=BLOCK_SIZE)
     assert all(group.blocks_BK.numel() <= max_blocks for group in batch.groups)
     rows = [row for group in batch.groups for row in range(group.rows.start, group.rows.stop)]
     assert rows == list(range(sum(width for _, width in lengths)))
     ends = batch.position_ids[0, batch.logit_rows] + 1
-    assert ends.tolist() == [feed.end for feed in feeds], "logits come in the order of the feeds"
+    assert ends.tolist() == [span.end for span in spans], "logits come in the order of the spans"
 
 
 def _gathered(lengths: Sequence[tuple[int, int]]) -> list[int]:
     """Blocks of each group, padding included."""
     pool = BlockPool(2**17)
-    batch = pack(_feeds(pool, lengths), torch.device("cpu"), max_blocks=pool.num_blocks)
+    batch = pack(_spans(pool, lengths), torch.device("cpu"), max_blocks=pool.num_blocks, block_size=BLOCK_SIZE)
     return [group.blocks_BK.numel() for group in batch.groups]
 
 

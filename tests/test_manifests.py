@@ -22,7 +22,6 @@ from common.settings import SettingsError, convert
 MANIFESTS = Path(__file__).parent.parent / "cluster" / "manifests"
 PATHS = [path for path in sorted(MANIFESTS.glob("*.yaml")) if not path.name.startswith("ray-up")]
 SERVICES = ("one-gpu-node", "multi-node", "scale-to-zero")
-PLACES = Places(target="/models/vicuna-7b", registry="/models/runs/vicuna/registry", cache="/tmp/polydraft")
 
 
 def documents(path: Path) -> list[Any]:
@@ -52,6 +51,11 @@ def service(scenario: str) -> kuberay.RayService:
     return made
 
 
+def places(scenario: str) -> Places:
+    target, run = ("vicuna-13b", "vicuna-13b") if scenario == "multi-node" else ("vicuna-7b", "vicuna")
+    return Places(target=f"/models/{target}", registry=f"/models/runs/{run}/registry", cache="/tmp/polydraft")
+
+
 def machine(group: WorkerGroup) -> dict[str, float]:
     """Ray's resources of each machine of a group."""
     [container] = group.template.spec.containers
@@ -74,7 +78,7 @@ def test_every_field_is_one_that_there_is(path: Path) -> None:
 def test_what_is_deployed_is_what_serve_config_writes(scenario: str) -> None:
     config = load_config(scenario)
     written = yaml.safe_load(service(scenario).spec.serve_config_v2)
-    assert written == yaml.safe_load(yaml.safe_dump(serve_config(config, PLACES, config.languages)))
+    assert written == yaml.safe_load(yaml.safe_dump(serve_config(config, places(scenario), config.languages)))
 
 
 def has_room(config: Config, there: list[dict[str, float]]) -> str:

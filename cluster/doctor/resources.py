@@ -18,8 +18,13 @@ class Demand(msgspec.Struct, frozen=True):
 
     setting: str
     needs: dict[str, float]
-    """Of each one, by the names of Ray's resources."""
+    """Of each process of one, by the names of Ray's resources."""
     count: int
+    ranks: int = 1
+    """Processes of each; they may be on different machines."""
+
+    def __str__(self) -> str:
+        return f"{self.count} × {self.setting}" + (f" of {self.ranks} ranks" if self.ranks > 1 else "")
 
 
 def serving_resources(serve: ServeSettings, languages: int, machines: Sequence[Machine]) -> str:
@@ -54,13 +59,9 @@ def _demands(serve: ServeSettings, languages: int, *, largest: bool) -> list[Dem
     verifiers, drafters = (_count(replica, largest=largest) for replica in (serve.verifier, serve.drafter))
     return [
         Demand("serve.router_cpus", {"CPU": serve.router_cpus}, serve.router_replicas),
-        Demand("serve.verifier", _needs(serve.verifier), verifiers),
-        Demand("serve.drafter", _needs(serve.drafter), languages * drafters),
+        Demand("serve.verifier", serve.verifier.needs, verifiers, serve.verifier.tensor_parallel),
+        Demand("serve.drafter", serve.drafter.needs, languages * drafters),
     ]
-
-
-def _needs(replica: ReplicaSettings) -> dict[str, float]:
-    return {"CPU": replica.num_cpus, "GPU": replica.num_gpus, **replica.resources}
 
 
 def _count(replica: ReplicaSettings, *, largest: bool) -> int:
@@ -76,7 +77,7 @@ def _fits(demand: Demand, machine: Machine) -> bool:
 
 def _lacking(demands: Sequence[Demand], machines: Sequence[Machine]) -> str | None:
     for name in dict.fromkeys(name for demand in demands for name in demand.needs):
-        wanted = sum(demand.count * demand.needs.get(name, 0.0) for demand in demands)
+        wanted = sum(demand.count * demand.ranks * demand.needs.get(name, 0.0) for demand in demands)
         there = sum(machine.get(name, 0.0) for machine in machines)
         if wanted > there + 1e-9:  # shares such as 0.1 do not add up exactly
             return f"{_named(demands)} ask for {_amounts({name: wanted})}; the cluster has {there:g}"
@@ -84,7 +85,7 @@ def _lacking(demands: Sequence[Demand], machines: Sequence[Machine]) -> str | No
 
 
 def _named(demands: Sequence[Demand]) -> str:
-    return ", ".join(f"{demand.count} × {demand.setting}" for demand in demands)
+    return ", ".join(map(str, demands))
 
 
 def _amounts(needs: dict[str, float]) -> str:

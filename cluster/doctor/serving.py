@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.doctor.check import Check, Doubt
 from cluster.run import Run
-from common.engine.compatibility import check_config
+from common.engine.compatibility import check_config, check_ranks
 from common.languages import GENERALIST
 from common.models import ModelError, fingerprint, load_config, load_tokenizer, mismatch, stop_token_ids
 from common.registry import Registry
@@ -24,6 +24,8 @@ def serving_checks(run: Run) -> Iterator[Check]:
     """Of a run's target and `serve` section."""
     serve = run.config.serve
     yield Check("target", lambda: _target(run.target), "polydraft train makes one, --target names one")
+    if serve.verifier.tensor_parallel > 1:
+        yield Check("serve.verifier.tensor_parallel", lambda: _ranks(run.target, serve.verifier.tensor_parallel))
     yield Check("serve.chat_template", lambda: _chat_template(run.target, serve.chat_template))
     yield Check("serve.protection.keys_file", lambda: _keys(serve), "polydraft keys new")
     if serve.tls is not None:
@@ -50,6 +52,11 @@ def _target(target: Path) -> str:
     if not any(target.glob("*.safetensors")):
         raise ModelError(f"{target}: holds no weights in safetensors format")
     return f"{target}: {config.model_type}, {len(tokenizer)} tokens"
+
+
+def _ranks(target: Path, ranks: int) -> str:
+    check_ranks(load_config(target), ranks)
+    return f"the target can be divided among {ranks}"
 
 
 def _chat_template(target: Path, template: str | None) -> str:

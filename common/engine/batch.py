@@ -1,14 +1,14 @@
 """Packing: the tokens of many sequences as one row `[1, T]`, with what attention needs to tell them apart.
 
-    feeds         A: 3 tokens after 10 cached      B: 1 token after 7 cached
+    spans         A: 3 tokens after 10 cached      B: 1 token after 7 cached
     input_ids     [ a10 a11 a12 b7 ]               position_ids [ 10 11 12 7 ]
     write_slots   where each of the T tokens stores its K and V
-    groups        feeds alike in width and length, padded only for attention: queries [B, N], keys [B, L]
+    groups        spans alike in width and length, padded only for attention: queries [B, N], keys [B, L]
 
 The tokens lie in the order of the groups, so that a group's are a slice of the T.
 
-Shape suffixes: T tokens of the step, B feeds of a group, N queries a feed (padded), Q queries without padding,
-K blocks and L keys a feed (padded).
+Shape suffixes: T tokens of the step, B spans of a group, N queries a span (padded), Q queries without padding,
+K blocks and L keys a span (padded).
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from common.engine.sequence import CachedSequence
+from common.engine.sequence import CachedSequence, slots
 
 _NARROW = 16
-"""Feeds up to this wide share a group whatever their widths: padding costs less than another kernel call a layer."""
+"""Spans up to this wide share a group whatever their widths: padding costs less than another kernel call a layer."""
 _FEW_BLOCKS = 64
-"""Feeds with no more blocks than these in all, padding included, share a group whatever their lengths: likewise."""
+"""Spans with no more blocks than these in all, padding included, share a group whatever their lengths: likewise."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,37 +37,46 @@ class Feed:
     wanted: int
     """How many of the last tokens' logits are wanted."""
 
-    @property
-    def start(self) -> int:
-        return self.sequence.length
+    def span(self) -> Span:
+        assert len(self.tokens) <= self.sequence.room, "a sequence is grown before it is run"
+        start = self.sequence.length
+        return Span(start, self.tokens, self.wanted, self.sequence.blocks_of(start + len(self.tokens)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """A feed in plain numbers: all that a forward pass must know of it."""
+
+    start: int
+    """Tokens of its sequence that are cached before it."""
+    tokens: Sequence[int]
+    wanted: int
+    """As in `Feed`."""
+    blocks: list[int]
+    """Those that hold its keys, the cached ones included."""
 
     @property
     def end(self) -> int:
-        return self.sequence.length + len(self.tokens)
+        return self.start + len(self.tokens)
 
     @property
     def width(self) -> int:
         return len(self.tokens)
 
-    @property
-    def blocks(self) -> list[int]:
-        """Those that hold its keys."""
-        return self.sequence.blocks_of(self.end)
-
 
 @dataclass(slots=True)
 class Group:
-    """Feeds whose attention is one kernel call."""
+    """Spans whose attention is one kernel call."""
 
     rows: slice
     """The group's tokens among the step's T."""
     positions_BN: Tensor
     blocks_BK: Tensor
-    """The blocks that hold each feed's keys; padding repeats its first, and is masked."""
+    """The blocks that hold each span's keys; padding repeats its first, and is masked."""
     length: int
     """L: keys of the longest."""
     padded_BN: Tensor | None
-    """Index into the group's tokens of each query, where a feed's last is repeated; None if all are equally wide."""
+    """Index into the group's tokens of each query, where a span's last is repeated; None if all are equally wide."""
     real_Q: Tensor | None
     """Index into the B x N queries of those that are not padding."""
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
@@ -105,25 +114,24 @@ class PackedBatch:
     write_slots: Tensor
     """[T]"""
     logit_rows: Tensor
-    """Indices into T of the rows whose logits are wanted, feed after feed."""
+    """Indices into T of the rows whose logits are wanted, span after span."""
     groups: tuple[Group, ...]
 
 
-def pack(feeds: Sequence[Feed], device: torch.device, *, max_blocks: int) -> PackedBatch:
-    """Lay the feeds side by side; no group gathers more than `max_blocks` blocks of keys, padding included."""
-    assert all(feed.width <= feed.sequence.room for feed in feeds), "a sequence is grown before it is run"
-    parts = [part for alike in _like_widths(feeds) for part in _like_lengths(alike, max_blocks)]
-    ordered = [feed for part in parts for feed in part]
+def pack(spans: Sequence[Span], device: torch.device, *, max_blocks: int, block_size: int) -> PackedBatch:
+    """Lay the spans side by side; no group gathers more than `max_blocks` blocks of keys, padding included."""
+    parts = [part for alike in _like_widths(spans) for part in _like_lengths(alike, max_blocks)]
+    ordered = [span for part in parts for span in part]
     tokens_T, positions_T, slots_T = torch.tensor(
         [
-            [token for feed in ordered for token in feed.tokens],
-            [position for feed in ordered for position in range(feed.start, feed.end)],
-            [slot for feed in ordered for slot in feed.sequence.slots(feed.start, feed.end)],
+            [token for span in ordered for token in span.tokens],
+            [position for span in ordered for position in range(span.start, span.end)],
+            [slot for span in ordered for slot in slots(span.blocks, span.start, span.end, block_size)],
         ],
         device=device,
     )
-    ends = dict(zip(ordered, accumulate(feed.width for feed in ordered), strict=True))
-    wanted = [row for feed in feeds for row in range(ends[feed] - feed.wanted, ends[feed])]
+    ends = dict(zip(ordered, accumulate(span.width for span in ordered), strict=True))
+    wanted = [row for span in spans for row in range(ends[span] - span.wanted, ends[span])]
     return PackedBatch(
         input_ids=tokens_T.unsqueeze(0),
         position_ids=positions_T.unsqueeze(0),
@@ -133,39 +141,39 @@ def pack(feeds: Sequence[Feed], device: torch.device, *, max_blocks: int) -> Pac
     )
 
 
-def _like_widths(feeds: Sequence[Feed]) -> list[list[Feed]]:
-    """Narrow feeds (verifications, single tokens) together; wide ones (prompts) with those less than twice as wide."""
-    groups: dict[int, list[Feed]] = {}
-    for feed in feeds:
-        groups.setdefault((max(feed.width, _NARROW) - 1).bit_length(), []).append(feed)
+def _like_widths(spans: Sequence[Span]) -> list[list[Span]]:
+    """Narrow spans (verifications, single tokens) together; wide ones (prompts) with those less than twice as wide."""
+    groups: dict[int, list[Span]] = {}
+    for span in spans:
+        groups.setdefault((max(span.width, _NARROW) - 1).bit_length(), []).append(span)
     return list(groups.values())
 
 
-def _like_lengths(feeds: Sequence[Feed], max_blocks: int) -> list[list[Feed]]:
+def _like_lengths(spans: Sequence[Span], max_blocks: int) -> list[list[Span]]:
     """Long sequences apart from short ones, where padding would more than double the blocks to gather."""
-    parts: list[list[Feed]] = []
+    parts: list[list[Span]] = []
     longest = real = 0
-    for feed in sorted(feeds, key=lambda feed: feed.end, reverse=True):
-        num_blocks = len(feed.blocks)
+    for span in sorted(spans, key=lambda span: span.end, reverse=True):
+        num_blocks = len(span.blocks)
         real += num_blocks
         padded = (len(parts[-1]) + 1) * longest if parts else 0
         if not parts or padded > min(max_blocks, max(_FEW_BLOCKS, 2 * real)):
             parts.append([])
             longest = real = num_blocks
-        parts[-1].append(feed)
+        parts[-1].append(span)
     return parts
 
 
-def _group(feeds: Sequence[Feed], rows: slice, positions_T: Tensor) -> Group:
-    blocks, device = [feed.blocks for feed in feeds], positions_T.device
+def _group(spans: Sequence[Span], rows: slice, positions_T: Tensor) -> Group:
+    blocks, device = [span.blocks for span in spans], positions_T.device
     most = max(map(len, blocks))
-    padded_BN, real_Q = _padding([feed.width for feed in feeds], device)
+    padded_BN, real_Q = _padding([span.width for span in spans], device)
     positions_Q = positions_T[rows]
     return Group(
         rows=rows,
-        positions_BN=positions_Q.view(len(feeds), -1) if padded_BN is None else positions_Q[padded_BN],
+        positions_BN=positions_Q.view(len(spans), -1) if padded_BN is None else positions_Q[padded_BN],
         blocks_BK=torch.tensor([each + each[:1] * (most - len(each)) for each in blocks], device=device),
-        length=max(feed.end for feed in feeds),
+        length=max(span.end for span in spans),
         padded_BN=padded_BN,
         real_Q=real_Q,
     )

@@ -36,6 +36,18 @@ def check_config(config: PreTrainedConfig) -> None:
             )
 
 
+def check_ranks(config: PreTrainedConfig, ranks: int) -> None:
+    """Raises ModelError if the model cannot be divided among so many ranks."""
+    text_config = config.get_text_config()
+    if not text_config.base_model_tp_plan:
+        raise ModelError(
+            f"{config.name_or_path}: transformers has no plan for dividing a {config.model_type} by tensors"
+        )
+    heads = getattr(text_config, "num_key_value_heads", None) or text_config.num_attention_heads
+    if heads % ranks:
+        raise ModelError(f"{config.name_or_path}: num_key_value_heads is {heads}, which {ranks} ranks cannot share")
+
+
 def check_logits(name: str, alone: Tensor, beside: Tensor) -> None:
     """Raises ModelError if the logits of a text differ, by more than rounding, when another one is beside it."""
     rounding = torch.finfo(alone.dtype).eps ** 0.5 * float(alone[alone.isfinite()].abs().max())

@@ -164,7 +164,7 @@ class EmulatedRunner:
         if choices:
             scores_R2 = torch.tensor([_SURE, _SURE / 2]).expand(len(choices), 2)
             logits_RV.scatter_(1, torch.tensor(choices), scores_R2)
-        self._pace.wait(began_s, sum(feed.width for feed in feeds))
+        self._pace.wait(began_s, sum(len(feed.tokens) for feed in feeds))
         return list(logits_RV.split([feed.wanted for feed in feeds]))
 
     def _choices(self, feed: Feed) -> list[tuple[int, int]]:

@@ -47,8 +47,7 @@ class CachedSequence:
 
     def slots(self, start: int, stop: int) -> list[int]:
         """Where the keys and values of tokens[start:stop] are in the pool."""
-        size = self._pool.block_size
-        return [self.blocks[position // size] * size + position % size for position in range(start, stop)]
+        return slots(self.blocks, start, stop, self._pool.block_size)
 
     def blocks_of(self, length: int) -> list[int]:
         """Those of the first `length` tokens."""
@@ -147,3 +146,8 @@ class CachedSequence:
     @property
     def _registered_length(self) -> int:
         return len(self._registered) * self._pool.block_size
+
+
+def slots(blocks: Sequence[int], start: int, stop: int, size: int) -> list[int]:
+    """Where the keys and values of tokens[start:stop] of a sequence with these blocks of `size` tokens are."""
+    return [blocks[position // size] * size + position % size for position in range(start, stop)]
