@@ -67,7 +67,8 @@ def _explain(raw: Any, message: str, section: Path, taken: set[Path]) -> tuple[P
     # One of our own checks, of the section as a whole: it names the settings that it is about.
     names = [tuple(word.split(".")) for word in re.findall(r"\w+(?:\.\w+)*", message)]
     named_here = next((name for name in names if _has(_value(raw, section), name)), ())
-    return Problem(told, (*section, *named_here)), any((*section, *name) in taken for name in names)
+    about = [(*section, *name) for name in names]
+    return Problem(told, (*section, *named_here)), any(one[: len(path)] == path for path in about for one in taken)
 
 
 def _entry(raw: Any, kind: type[msgspec.Struct], mapping: Path, message: str) -> Path:

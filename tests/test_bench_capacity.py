@@ -1,4 +1,4 @@
-"""The plan beside the emulated service: a short mix comes near what is predicted, and what is told is what was found."""
+"""The plan beside the emulated service: a short mix comes near what is predicted, and what is told is what was."""
 
 from __future__ import annotations
 

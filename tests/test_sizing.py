@@ -1,8 +1,9 @@
-"""How many replicas a traffic needs: by the controller's formulas, never fewer for more, and never for drafts that fail."""
+"""How many replicas a traffic needs: by the controller's formulas, more for more, and none for drafts that fail."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import msgspec
@@ -195,6 +196,7 @@ def test_the_command_answers_with_a_table_and_a_last_line_of_json(tmp_path: Path
     ("traffic", "costs", "named"),
     [
         ("languages: {}\n", MEASURED, "traffic.yaml:1: languages must name some"),
+        (ONE.replace("200", "many"), MEASURED, "traffic.yaml:2: setting `languages.de.output_tokens`: Expected"),
         (ONE.replace("200", "-1"), MEASURED, "traffic.yaml:2: setting `languages.de`: output_tokens must"),
         (ONE.replace("de", "xx"), MEASURED, "traffic.yaml:1: unknown language `xx`"),
         (ONE + "utilisation: 2\n", MEASURED, "traffic.yaml:3: utilisation must"),
@@ -202,12 +204,26 @@ def test_the_command_answers_with_a_table_and_a_last_line_of_json(tmp_path: Path
         (ONE, MEASURED.replace("[0.8", "[8"), "costs.yaml:3: setting `drafters.de`: acceptance must"),
         (ONE, MEASURED.replace("[64, 27]", "[1, 27]"), "costs.yaml:1: setting `verifier`: steps_ms must"),
         (ONE, "drafters: {}\n", "costs.yaml:1: missing setting `verifier`"),
+        (
+            ONE.replace("200", "2000000"),
+            MEASURED,
+            "languages.de: a text has 2.0001e+06 tokens, serve.verifier.kv_tokens holds",
+        ),
     ],
 )
 def test_mistakes_are_named_with_file_and_line(tmp_path: Path, traffic: str, costs: str, named: str) -> None:
     with pytest.raises(SettingsError) as caught:
         CliRunner().invoke(plan, write(tmp_path, traffic, costs), catch_exceptions=False)
-    assert named in str(caught.value).replace(str(tmp_path) + "/", "")
+    [told] = str(caught.value).replace(f"{tmp_path}/", "").splitlines()
+    assert told.startswith(named)
+
+
+def test_the_documentation_shows_what_works(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "capacity.md").read_text(encoding="utf8")
+    traffic, costs = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    result = CliRunner().invoke(plan, write(tmp_path, traffic, costs), catch_exceptions=False)
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert set(told["with"]["languages"]) == {"de", "fr", "ja"}
 
 
 def test_costs_that_were_never_measured_are_asked_for(tmp_path: Path) -> None:

@@ -70,9 +70,9 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
 
     def requests(self, language: str) -> list[Iterator[GenerationRequest]]:
         """Of each stream."""
-        number = list(self.languages).index(language)
-        names = count(number, len(self.languages))
-        return [_requests(language, texts, names) for texts in [self.languages[language]] for _ in range(texts.streams)]
+        texts, position = self.languages[language], list(self.languages).index(language)
+        names = count(position, len(self.languages))
+        return [_requests(language, texts, names) for _ in range(texts.streams)]
 
     def _group(self, texts: Texts) -> Group:
         drafter = DrafterCosts(steps_ms=_line(texts.draft), acceptance=(texts.acceptance,)) if texts.drafters else None
@@ -87,15 +87,15 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
 
 def _requests(language: str, texts: Texts, names: Iterator[int]) -> Iterator[GenerationRequest]:
     """Endlessly; no two texts begin alike, so that none has a part of another's keys and values."""
+    rest = [position % WORDS for position in range(texts.prompt_tokens - 2)]
     for name in names:
         yield GenerationRequest(
-            prompt=(
-                *divmod(name % WORDS**2, WORDS),
-                *(position % WORDS for position in range(texts.prompt_tokens - 2)),
-            ),
+            prompt=(*divmod(name % WORDS**2, WORDS), *rest),
             max_tokens=texts.output_tokens,
             sampling=SamplingParams(temperature=0.0),
             language=language,
+            # Else another language's drafter would be tried, and found as good as that one's own.
+            max_draft_length=None if texts.drafters else 0,
         )
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from cluster.capacity.costs import Costs
 from cluster.capacity.rounds import Group, Rounds, Verifier
-from cluster.capacity.traffic import LanguageTraffic, Traffic
+from cluster.capacity.traffic import Traffic
+from common.settings import SettingsError
 from serve.settings import ServeSettings
 
 TURNS = 32
@@ -36,7 +37,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Workload:
-    """A traffic at models of known costs, under a configuration."""
+    """A traffic at models of known costs, under a configuration.
+
+    Raises SettingsError, naming the language, if a text does not fit a verifier's memory.
+    """
 
     def __init__(self, traffic: Traffic, costs: Costs, serve: ServeSettings) -> None:
         self.traffic = {name: asked for name, asked in traffic.languages.items() if asked.requests_per_s}
@@ -44,11 +48,16 @@ class Workload:
         self.utilisation = traffic.utilisation
         self.costs = costs
         self._serve = serve
+        for name, asked in self.traffic.items():
+            if asked.tokens > serve.verifier.longest_text:
+                held = f"serve.verifier.kv_tokens holds {serve.verifier.longest_text}"
+                raise SettingsError(f"languages.{name}: a text has {asked.tokens:g} tokens, {held}")
 
     @property
     def drafted(self) -> list[str]:
-        """Languages that have a drafter."""
-        return [name for name in self.traffic if name in self.costs.drafters]
+        """Languages that have a drafter which can hold a text."""
+        longest = self._serve.drafter.longest_text
+        return [name for name, asked in self.traffic.items() if name in self.costs.drafters and asked.tokens <= longest]
 
     def load(self, replicas: Replicas, texts: float) -> Load:
         """With so many texts at each verifier, as many of each language as the traffic comes to."""
@@ -78,14 +87,14 @@ class Workload:
         """With as many texts as the utilisation allows."""
         bound = self._serve.verifier.max_sessions
         load = self.load(replicas, self.utilisation * bound)
-        length = sum(load.texts[name] * _length(asked) for name, asked in self.traffic.items()) / load.total
+        length = sum(load.texts[name] * asked.tokens for name, asked in self.traffic.items()) / load.total
         fitting = self._serve.verifier.kv_tokens / length
         return load if fitting >= bound else self.load(replicas, self.utilisation * fitting)
 
     def drafter_texts(self, language: str) -> float:
         """The most that a drafter replica can hold."""
         drafter = self._serve.drafter
-        return min(drafter.max_sessions, drafter.kv_tokens / _length(self.traffic[language]))
+        return min(drafter.max_sessions, drafter.kv_tokens / self.traffic[language].tokens)
 
     def _group(self, name: str, texts: float, replicas: Replicas) -> Group:
         asked = self.traffic[name]
@@ -97,10 +106,6 @@ class Workload:
             drafter=self.costs.drafters.get(name) if drafters else None,
             drafter_replicas=max(1, drafters),
         )
-
-
-def _length(asked: LanguageTraffic) -> float:
-    return asked.prompt_tokens + asked.output_tokens
 
 
 def _scaled(texts: Mapping[str, float], total: float) -> dict[str, float]:

@@ -15,6 +15,7 @@ from cluster.bench.coordination import measure_coordination
 from cluster.capacity.costs import Costs, DrafterCosts, StepCosts
 from cluster.capacity.traffic import Traffic
 from cluster.run import Run
+from common.engine.cache import BLOCK_SIZE
 from common.engine.drafters import DraftModel, load_drafter, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
@@ -36,7 +37,9 @@ TEXTS = (1, 2, 4, 8, 16, 32, 64)
 """In a step."""
 DRAFT = 7
 """Tokens of each text that are checked besides its own, in the larger steps of a verifier."""
-KV_TOKENS = 4 * max(TEXTS) * PROMPT
+OUTPUT = (1 + ROUNDS) * (1 + DRAFT)
+"""The most that a text can have written by the last of them."""
+KV_TOKENS = max(TEXTS) * (PROMPT + OUTPUT + BLOCK_SIZE)
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +99,9 @@ def _steps(model: DraftModel, role: Role, settings: ReplicaSettings, sizes: Iter
     runner = make_runner(model, kv_tokens=KV_TOKENS, compiled=settings.compiled)
     costs: list[StepCost] = []
     engine = Engine(runner, role, prefill_chunk=KV_TOKENS, on_step=costs.append)
-    length, found = min(PROMPT, runner.context_length // 4), []
+    found = []
     for texts, drafted in sizes:
-        taken = list(_rounds(engine, [_Text(number, length, drafted, role) for number in range(texts)]))
+        taken = list(_rounds(engine, [_Text(number, runner.context_length, drafted, role) for number in range(texts)]))
         found.append((costs[-1].tokens, round(1e3 * median(taken), 3)))
     return StepCosts(steps_ms=tuple(found))
 
@@ -124,14 +127,14 @@ def _rounds(engine: Engine, texts: Sequence[_Text]) -> Iterator[float]:
 class _Text:
     """Goes on as the engine says: a verifier by its verdicts, a drafter by its drafts."""
 
-    def __init__(self, number: int, prompt: int, drafted: int, role: Role) -> None:
+    def __init__(self, number: int, context: int, drafted: int, role: Role) -> None:
         self._draft = (0,) * drafted
+        prompt = min(PROMPT, context // 4)
         self._verifies = isinstance(role, Verification)
         # No two begin alike, so that none shares another's keys and values.
         tokens = (1 + number, *range(1, prompt))
-        self.log = TokenLog(
-            GenerationRequest(prompt=tokens, max_tokens=2 * prompt, sampling=SamplingParams(temperature=0.0))
-        )
+        output, greedy = min(OUTPUT, context - prompt), SamplingParams(temperature=0.0)
+        self.log = TokenLog(GenerationRequest(prompt=tokens, max_tokens=output, sampling=greedy))
         self._known = prompt
 
     def question(self, session: int) -> Question:

@@ -27,6 +27,11 @@ class LanguageTraffic(Settings, frozen=True, kw_only=True):
         """Written."""
         return self.requests_per_s * self.output_tokens
 
+    @property
+    def tokens(self) -> float:
+        """Of a text, in the end."""
+        return self.prompt_tokens + self.output_tokens
+
 
 class Prices(Settings, frozen=True, kw_only=True):
     """Of a replica for an hour, in any currency."""
