@@ -60,6 +60,13 @@ def test_texts_of_a_mix_begin_differently() -> None:
     assert len(set(begun)) == len(begun) == 20
 
 
+def test_the_texts_of_a_mix_end_one_after_another() -> None:
+    mix = MIXES["long prompts"]
+    streams = mix.requests("zh")
+    assert [next(texts).max_tokens for texts in streams] == [round(256 * n / 12) for n in range(1, 13)]
+    assert {next(texts).max_tokens for texts in streams} == {256}
+
+
 def test_the_worst_ratio_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     mix = one_language(1, 0)
     predicted = mix.predicted(NOTHING)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import count
+from itertools import chain, count, repeat
 
 import msgspec
 
 from cluster.bench.emulated import CONTEXT_LENGTH, WORDS, Emulated
 from cluster.capacity.costs import Coordination, DrafterCosts, StepCosts
-from cluster.capacity.rounds import Group, Rounds, Verifier
+from cluster.capacity.rounds import Group, Rounds, Verifier, missed_steps
 from common.engine.emulation import StepTimes
 from common.types import GenerationRequest, SamplingParams
 from serve.drafting.draft_length import SpeculationSettings
@@ -47,7 +47,8 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
     def steps_s(self, drafted: int) -> float:
         """Of a round's models: one language, one verifier, and as much drafted for all."""
         [texts] = self.languages.values()
-        return self.verify.seconds(texts.streams * (1 + drafted)) + drafted * texts.draft.seconds(texts.streams)
+        draft_steps = drafted + missed_steps(texts.streams) if drafted else 0.0
+        return self.verify.seconds(texts.streams * (1 + drafted)) + draft_steps * texts.draft.seconds(texts.streams)
 
     @property
     def speculation(self) -> SpeculationSettings:
@@ -72,7 +73,7 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
         """Of each stream."""
         texts, position = self.languages[language], list(self.languages).index(language)
         names = count(position, len(self.languages))
-        return [_requests(language, texts, names) for _ in range(texts.streams)]
+        return [_requests(language, texts, names, (number + 1) / texts.streams) for number in range(texts.streams)]
 
     def _group(self, texts: Texts) -> Group:
         drafter = DrafterCosts(steps_ms=_line(texts.draft), acceptance=(texts.acceptance,)) if texts.drafters else None
@@ -85,13 +86,18 @@ class Mix(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def _requests(language: str, texts: Texts, names: Iterator[int]) -> Iterator[GenerationRequest]:
-    """Endlessly; no two texts begin alike, so that none has a part of another's keys and values."""
+def _requests(language: str, texts: Texts, names: Iterator[int], first: float) -> Iterator[GenerationRequest]:
+    """Endlessly; no two texts begin alike, so that none has a part of another's keys and values.
+
+    Of the first one only a part is written: else all streams would read their prompts at the same time, again and
+    again, which no traffic does.
+    """
     rest = [position % WORDS for position in range(texts.prompt_tokens - 2)]
-    for name in names:
+    lengths = chain([max(1, round(first * texts.output_tokens))], repeat(texts.output_tokens))
+    for name, length in zip(names, lengths, strict=False):
         yield GenerationRequest(
             prompt=(*divmod(name % WORDS**2, WORDS), *rest),
-            max_tokens=texts.output_tokens,
+            max_tokens=length,
             sampling=SamplingParams(temperature=0.0),
             language=language,
             # Else another language's drafter would be tried, and found as good as that one's own.

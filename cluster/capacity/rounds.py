@@ -62,6 +62,11 @@ class Rounds(msgspec.Struct, frozen=True, kw_only=True):
         return self.number * self.seconds
 
 
+def missed_steps(texts: float) -> float:
+    """Of a drafter: where several texts ask one after another, the first begin a step for whose end the last wait."""
+    return min(1.0, max(0.0, texts - 1.0))
+
+
 class Verifier(msgspec.Struct, frozen=True, kw_only=True):
     """One of several equal verifier replicas, and what its rounds are made of."""
 
@@ -90,8 +95,9 @@ class Verifier(msgspec.Struct, frozen=True, kw_only=True):
         if drafter is None:
             return self._of_length(group, 0, 0.0, before.seconds)
         longest = settings.max_draft_length
-        overhead_s = self.coordination.draft.seconds(group.texts)
-        drafting = draft_leg(overhead_s, self._token_s(group, drafter, before), longest)
+        token_s = self._token_s(group, drafter, before)
+        overhead_s = self.coordination.draft.seconds(group.texts) + missed_steps(group.texts) * token_s
+        drafting = draft_leg(overhead_s, token_s, longest)
         steps_s = [self.steps.seconds(texts * tokens) for tokens in range(1, longest + 2)]
         verifying = verify_leg(steps_s, self.coordination.verify.seconds(texts), queueing)
         costs = RoundCosts.of(drafting, verifying, overhead_s, share=0.0, sessions=max(1, round(texts)))
