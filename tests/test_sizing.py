@@ -64,6 +64,12 @@ def test_one_text_is_drafted_for_as_the_controller_does() -> None:
     assert one_text(0.8, draft_length=2)[0] == 2
 
 
+def test_of_several_texts_at_a_drafter_the_last_miss_its_first_step() -> None:
+    assert one_text(0.8, draft_length=2)[1] == pytest.approx(25e-3 + 2 * 1.5e-3)
+    assert one_text(0.8, draft_length=2, texts=2.0)[1] == pytest.approx(25e-3 + 3 * 1.5e-3)
+    assert one_text(0.8, draft_length=2, texts=9.0)[1] == pytest.approx(25e-3 + 3 * 1.5e-3)
+
+
 def test_texts_that_are_answered_together_wait_for_the_slowest_draft() -> None:
     seconds, step_s = meeting([0.002, 0.010], [4.0, 4.0], [4.0, 4.0], StepCosts(steps_ms=((1, 20.0),)))
     assert step_s == pytest.approx(0.020)
@@ -111,9 +117,10 @@ def test_a_slow_drafter_gets_replicas_where_they_cost_less_than_verifiers() -> N
     slow = DrafterCosts(steps_ms=((1, 1.0), (64, 30.0)), acceptance=(0.9,))
     traffic = Traffic(languages={"de": REPLACE(ASKED, requests_per_s=60.0)})
     costs = Costs(verifier=STEPS, drafters={"de": slow}, coordination=NOTHING)
-    dear, cheap = (size(REPLACE(traffic, prices=Prices(drafter=price)), costs, SERVE) for price in (1.0, 0.01))
+    dear, cheap = (size(REPLACE(traffic, prices=Prices(drafter=price)), costs, SERVE) for price in (3.0, 0.01))
     assert cheap.replicas.verifiers < dear.replicas.verifiers
-    assert cheap.replicas.drafters["de"] > dear.replicas.drafters.get("de", 0)
+    assert cheap.replicas.drafters["de"] > dear.replicas.drafters["de"]
+    assert all(sized.load.rounds["de"].drafted for sized in (dear, cheap)), "or they would be paid for nothing"
 
 
 rates = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4)

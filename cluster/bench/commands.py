@@ -59,7 +59,7 @@ def pipeline(emulate: bool, streams: str, seconds: float, cases: tuple[str, ...]
 
 
 @bench.command()
-@click.option("--seconds", default=8.0, show_default=True, help="Of each measurement.")
+@click.option("--seconds", default=7.0, show_default=True, help="Of each measurement.")
 @click.option("--warm-up", "warm_up_s", default=5.0, show_default=True, help="Before each.")
 @click.option("--mix", "mixes", multiple=True, help="Only the mix of this name; may be given several times.")
 def capacity(seconds: float, warm_up_s: float, mixes: tuple[str, ...]) -> None:

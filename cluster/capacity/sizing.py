@@ -18,6 +18,8 @@ from serve.settings import ServeSettings
 
 PLENTY = 1_000_000
 """So many drafters that none is ever waited for."""
+FASTER = 1.05
+"""How many times as many drafters are tried where so few would be too slow to draft."""
 WORTH = 1e-3
 """Share by which a drafter more must raise what is carried."""
 
@@ -70,7 +72,7 @@ def _ideal(workload: Workload, verifiers: int) -> Replicas:
 
 
 def _holding(workload: Workload, verifiers: int) -> Replicas:
-    """As many drafters as it takes to hold all texts, and none where nothing would be drafted anyway."""
+    """As many drafters as hold all texts and are fast enough to draft; none where no number of them would draft."""
     replicas = _ideal(workload, verifiers)
     full = workload.full(replicas)
     replicas = Replicas(
@@ -78,7 +80,10 @@ def _holding(workload: Workload, verifiers: int) -> Replicas:
     )
     while True:
         drafters = {
-            name: max(number, math.ceil(verifiers * full.texts[name] / _room(workload, name)))
+            name: max(
+                number if full.rounds[name].drafted else math.ceil(number * FASTER),
+                math.ceil(verifiers * full.texts[name] / _room(workload, name)),
+            )
             for name, number in replicas.drafters.items()
         }
         if drafters == replicas.drafters:
