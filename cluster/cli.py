@@ -74,6 +74,7 @@ def rehearse(run_folder: str) -> None:
 def main() -> None:
     """The `polydraft` command."""
     from cluster.bench.commands import bench
+    from cluster.capacity.command import plan
     from cluster.doctor.command import doctor
     from cluster.drafters import drafters
     from cluster.evaluate_command import evaluate
@@ -83,7 +84,7 @@ def main() -> None:
     from cluster.submit import job
     from cluster.train_command import train
 
-    for command in (bench, doctor, drafters, evaluate, job, keys, serve_config, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, job, keys, plan, serve_config, show_mask, train):
         polydraft.add_command(command)
     run(polydraft)
 

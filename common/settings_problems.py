@@ -34,8 +34,11 @@ def problems(raw: Any, kind: type[msgspec.Struct]) -> Iterator[Problem]:
             return
         except msgspec.ValidationError as error:
             message, _, place = str(error).rpartition(" - at ") if " - at " in str(error) else (str(error), "", "")
-        # The entry of a mapping in which it is, msgspec does not tell.
-        section = _parts(place.strip("`").removeprefix("$").partition("[...]")[0])
+        head, is_in_mapping, tail = place.strip("`").removeprefix("$").partition("[...]")
+        section = _parts(head)
+        if is_in_mapping:
+            entry = _entry(raw, kind, section, message)
+            section = (*section, *entry, *(_parts(tail.partition("[...]")[0]) if entry else ()))
         problem, follows = _explain(raw, message, section, taken)
         if not follows:
             yield problem
@@ -64,7 +67,21 @@ def _explain(raw: Any, message: str, section: Path, taken: set[Path]) -> tuple[P
     # One of our own checks, of the section as a whole: it names the settings that it is about.
     names = [tuple(word.split(".")) for word in re.findall(r"\w+(?:\.\w+)*", message)]
     named_here = next((name for name in names if _has(_value(raw, section), name)), ())
-    return Problem(told, (*section, *named_here)), any((*section, *name) in taken for name in names)
+    about = [(*section, *name) for name in names]
+    return Problem(told, (*section, *named_here)), any(one[: len(path)] == path for path in about for one in taken)
+
+
+def _entry(raw: Any, kind: type[msgspec.Struct], mapping: Path, message: str) -> Path:
+    """In which entry of a mapping it is, msgspec does not tell: the one that has it without the others too."""
+    for name, value in _value(raw, mapping).items():
+        alone = copy.deepcopy(raw)
+        _value(alone, mapping[:-1])[mapping[-1]] = {name: value}
+        try:
+            msgspec.convert(alone, kind)
+        except msgspec.ValidationError as error:
+            if str(error).startswith(message):
+                return (name,)
+    return ()
 
 
 def _has(section: Any, name: Path) -> bool:

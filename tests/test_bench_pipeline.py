@@ -13,6 +13,7 @@ from cluster.bench import pipeline
 from cluster.bench.commands import bench
 from cluster.bench.emulated import LONGEST, Emulated, emulate
 from cluster.bench.instant import InstantEngine
+from cluster.bench.streams import Tally
 from common.engine.emulation import StepTimes
 from common.messages import Draft, Propose, Verdict, Verify
 from common.types import Progress, SpeculationStats
@@ -44,7 +45,7 @@ def test_without_acceptance_nothing_is_worth_drafting() -> None:
 
 
 def test_rounds_count_for_what_their_drafts_are_worth() -> None:
-    tally = pipeline.Tally(SMALL)
+    tally = Tally(SMALL)
     first = Progress(tokens=(1, 2), stats=SpeculationStats(rounds=1, drafted_tokens=4))
     tally.add(first, Progress(tokens=(), stats=SpeculationStats()))
     tally.add(Progress(tokens=(3,), stats=SpeculationStats(rounds=2, drafted_tokens=4)), first)

@@ -59,6 +59,21 @@ def pipeline(emulate: bool, streams: str, seconds: float, cases: tuple[str, ...]
 
 
 @bench.command()
+@click.option("--seconds", default=7.0, show_default=True, help="Of each measurement.")
+@click.option("--warm-up", "warm_up_s", default=5.0, show_default=True, help="Before each.")
+@click.option("--mix", "mixes", multiple=True, help="Only the mix of this name; may be given several times.")
+def capacity(seconds: float, warm_up_s: float, mixes: tuple[str, ...]) -> None:
+    """What `polydraft plan` predicts for six mixes of texts, beside what emulated engines make of them."""
+    from cluster.bench.capacity import main
+    from cluster.bench.mixes import MIXES
+
+    unknown = sorted({*mixes} - MIXES.keys())
+    if unknown:
+        raise click.UsageError(f"--mix {unknown[0]}: there are {', '.join(MIXES)}")
+    main(seconds, warm_up_s, list(mixes or MIXES))
+
+
+@bench.command()
 @run_options
 @click.option("--prompts", type=int, help="Test sentences a language; as configured by default.")
 def acceptance(prompts: int | None, **options: Any) -> None:

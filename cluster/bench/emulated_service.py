@@ -7,8 +7,9 @@ streams, and in each replica's process its event loop, its engine's thread and i
 from __future__ import annotations
 
 import asyncio
+import itertools
 import multiprocessing
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,8 +30,6 @@ from serve.stream.lease import LeaseSource
 from serve.stream.replica import LeaseGrant, Replica
 from serve.telemetry.metrics import Metrics
 
-LANGUAGE = "de"
-"""The one whose drafter there is."""
 _LEASES = 1024
 """Granted by a replica in advance: more than a benchmark takes."""
 
@@ -75,31 +74,40 @@ def replica_process(make_engine: MakeEngine, fingerprint: Fingerprint) -> Iterat
 
 @contextmanager
 def service(
-    target: TargetModel, verifier: LeaseSource, drafter: LeaseSource, settings: ServeSettings
+    target: TargetModel,
+    verifiers: Sequence[LeaseSource],
+    drafters: Mapping[str, Sequence[LeaseSource]],
+    settings: ServeSettings,
 ) -> Iterator[Service]:
-    """A router that knows nothing of earlier texts."""
-    metrics = Metrics(ray_metrics, [LANGUAGE])
-    made = Service(target, [LANGUAGE], settings, verifier, OneOfEach(drafter), metrics)
+    """A router that knows nothing of earlier texts; `drafters` are by language."""
+    replicas = Replicas(len(verifiers), {language: _in_turns(sources) for language, sources in drafters.items()})
+    metrics = Metrics(ray_metrics, replicas.names)
+    made = Service(target, replicas.names, settings, _in_turns(verifiers), replicas, metrics)
     with ExitStack() as stack:
         stack.callback(made.close)
         yield made
 
 
-class OneOfEach:
-    """One verifier and one drafter. Implements `router.Deployed`."""
+class Replicas:
+    """All that are there, from the beginning to the end. Implements `router.Deployed`."""
 
-    names = warm = (LANGUAGE,)
-    verifiers = 1
-
-    def __init__(self, drafter: LeaseSource) -> None:
-        self._drafter = drafter
+    def __init__(self, verifiers: int, drafters: Mapping[str, LeaseSource]) -> None:
+        self.verifiers = verifiers
+        self.names = self.warm = tuple(drafters)
+        self._drafters = drafters
 
     def source(self, name: str | None) -> LeaseSource | None:
         """See `speculation.Drafters`."""
-        return self._drafter if name == LANGUAGE else None
+        return self._drafters.get(name) if name is not None else None
 
     async def refresh(self) -> None: ...
     async def look(self) -> None: ...
+
+
+def _in_turns(sources: Sequence[LeaseSource]) -> LeaseSource:
+    """Of equal replicas each has as many leases, which is what Serve's balancing comes to."""
+    turns = itertools.cycle(sources)
+    return lambda: next(turns)()
 
 
 def _serve(pipe: Connection, make_engine: MakeEngine, fingerprint: Fingerprint) -> None:

@@ -12,10 +12,8 @@ written is told beside it.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,96 +23,21 @@ import msgspec
 import uvloop
 
 from cluster.bench.emulated import CONTEXT_LENGTH, Emulated
-from cluster.bench.emulated_service import LANGUAGE, MakeEngine, replica_process, service, write_target
+from cluster.bench.emulated_service import MakeEngine, replica_process, service, write_target
 from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
-from common.types import GenerationRequest, Progress, SamplingParams, SpeculationStats, Timings
-from serve.router import Service, TargetModel
+from cluster.bench.streams import Measured, Stream, Tally, measure
+from common.types import GenerationRequest, SamplingParams
+from serve.router import TargetModel
 from serve.settings import RUN_AHEAD, ServeSettings
 
+LANGUAGE = "de"
+"""The one whose drafter there is."""
 ROUTER_STREAMS = 64
 WARM_UP_S = 5.0
 """Before a measurement, unless what is learned at the start is to be measured too."""
-ENDING_S = 0.1
-"""Leases are given up in the background, after the text has ended."""
 
 Turns = Sequence[Sequence[GenerationRequest]]
-
-
-class Measured(msgspec.Struct, kw_only=True):
-    """What some streams wrote from some moment on."""
-
-    seconds: float = 0.0
-    cpu_s: float = 0.0
-    """Of the router's process, all threads."""
-    rounds: int = 0
-    drafted: int = 0
-    tokens: int = 0
-    expected_tokens: float = 0.0
-    """What the drafts of these rounds were worth on average."""
-    timings: Timings = Timings()
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.expected_tokens / self.seconds
-
-    @property
-    def luck(self) -> float:
-        """Tokens really written, as a share of those expected."""
-        return self.tokens / self.expected_tokens
-
-
-class Tally:
-    """Counts the rounds of all streams."""
-
-    def __init__(self, emulated: Emulated) -> None:
-        self._expected = [emulated.expected_tokens(drafted) for drafted in range(65)]
-        self.begin()
-
-    def begin(self) -> None:
-        """Forget what was counted."""
-        self._counted = Measured()
-        self._began_s, self._cpu_began_s = time.perf_counter(), time.process_time()
-
-    def add(self, progress: Progress, before: Progress) -> None:
-        counted, drafted = self._counted, progress.stats.drafted_tokens - before.stats.drafted_tokens
-        counted.rounds += 1
-        counted.drafted += drafted
-        counted.tokens += len(progress.tokens)
-        counted.expected_tokens += self._expected[drafted]
-        counted.timings += progress.timings - before.timings
-
-    def end(self) -> Measured:
-        self._counted.seconds = time.perf_counter() - self._began_s
-        self._counted.cpu_s = time.process_time() - self._cpu_began_s
-        return self._counted
-
-
-async def measure(
-    router: Service, tally: Tally, requests: Sequence[GenerationRequest], *, seconds: float, warm_up_s: float
-) -> Measured:
-    """Write all texts at the same time, for so long. Raises what a text fails of."""
-    texts = [asyncio.create_task(_write(router, request, tally)) for request in requests]
-    try:
-        for stretch_s in (warm_up_s, seconds):
-            tally.begin()
-            ended, _ = await asyncio.wait(texts, timeout=stretch_s, return_when=asyncio.FIRST_COMPLETED)
-            for text in ended:
-                text.result()
-        return tally.end()
-    finally:
-        for text in texts:
-            text.cancel()
-        await asyncio.gather(*texts, return_exceptions=True)
-        await asyncio.sleep(ENDING_S)
-
-
-async def _write(router: Service, request: GenerationRequest, tally: Tally) -> None:
-    before = Progress(tokens=(), stats=SpeculationStats())
-    async with aclosing(router.generate(request)) as rounds:
-        async for progress in rounds:
-            tally.add(progress, before)
-            before = progress
 
 
 def requests(count: int, **fields: Any) -> list[GenerationRequest]:
@@ -169,9 +92,10 @@ class Pipeline:
             )
 
             async def measure_turn(texts: Sequence[GenerationRequest]) -> Measured:
-                with service(self._target, verifier, drafter, ServeSettings()) as router:
+                with service(self._target, [verifier], {LANGUAGE: [drafter]}, ServeSettings()) as router:
                     tally = Tally(emulated)
-                    return await measure(router, tally, texts, seconds=self._seconds, warm_up_s=warm_up_s)
+                    streams = [Stream([text], tally) for text in texts]
+                    return (await measure(router, streams, seconds=self._seconds, warm_up_s=warm_up_s))[tally]
 
             return [uvloop.run(measure_turn(texts)) for texts in turns]
 

@@ -160,9 +160,8 @@ class VerifierCosts:
         is averaged, because a step that also prefilled a prompt, however long, then counts for nothing.
         """
         batch = max(1.0, sessions / self._scatter.mean)
-        factor, wire_s = 1.0 + (self._queueing.mean if sessions > 1 else 0.0), self._wire_s.mean
         steps = self._steps.seconds([batch * n for n in range(1, longest + 2)])
-        return [wire_s + factor * step for step in steps]
+        return verify_leg(steps, self._wire_s.mean, self._queueing.mean if sessions > 1 else 0.0)
 
 
 class DrafterCosts:
@@ -186,8 +185,7 @@ class DrafterCosts:
 
     def seconds(self, longest: int) -> list[float]:
         """The leg's duration for n = 0 ... longest tokens, none of which is at hand."""
-        overhead, token = self._overhead_s.mean, self._token_s.mean
-        return [0.0, *(overhead + n * token for n in range(1, longest + 1))]
+        return draft_leg(self._overhead_s.mean, self._token_s.mean, longest)
 
     @property
     def overhead_s(self) -> float:
@@ -198,3 +196,13 @@ class DrafterCosts:
     def at_hand(self) -> float:
         """Share of the drafts that are, all of their tokens."""
         return self._at_hand.mean
+
+
+def verify_leg(steps_s: Iterable[float], wire_s: float, queueing: float) -> list[float]:
+    """The leg's duration for each duration of a step; `queueing` is in steps."""
+    return [wire_s + (1.0 + queueing) * step_s for step_s in steps_s]
+
+
+def draft_leg(overhead_s: float, token_s: float, longest: int) -> list[float]:
+    """The leg's duration for n = 0 ... longest tokens."""
+    return [0.0, *(overhead_s + n * token_s for n in range(1, longest + 1))]

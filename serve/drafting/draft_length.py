@@ -21,7 +21,7 @@ from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
 from serve.drafting.costs import DrafterCosts, VerifierCosts
 from serve.drafting.exploration import Exploration
-from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, outlook
+from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, best_length, outlook
 from serve.drafting.trial import DraftingTrial
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
@@ -126,10 +126,10 @@ class KnownDrafter:
             max(self._observed.seen + 1, self._settings.default_draft_length), self._settings.max_draft_length
         )
         self.rates = self._observed.chained(self._settings.initial_acceptance, DRAFTER_PRIOR, longest)
-        drafting, verifying = self._costs.seconds(longest), self._verifier.seconds(sessions, longest)
-        self.costs = RoundCosts(
-            drafted=[draft + verify for draft, verify in zip(drafting, verifying, strict=True)],
-            at_hand=[self._costs.overhead_s + verify for verify in verifying],
+        self.costs = RoundCosts.of(
+            self._costs.seconds(longest),
+            self._verifier.seconds(sessions, longest),
+            self._costs.overhead_s,
             share=self._costs.at_hand,
             sessions=sessions,
         )
@@ -224,8 +224,5 @@ class TextDraftLength:
         return outlook(rates, shared.costs, limit)
 
     def _best(self, present: int, values: Sequence[float]) -> int:
-        """The length of the highest value, the present one if its value is nearly as high, or 0 if it gains little."""
-        kept, highest = min(present, len(values) - 1), max(values)
-        improves = highest > values[kept] * (1.0 + self._settings.hysteresis)
-        length = values.index(highest) if improves else kept
-        return length if values[length] >= values[0] * (1.0 + self._settings.min_gain) else 0
+        settings = self._settings
+        return best_length(values, present=present, hysteresis=settings.hysteresis, min_gain=settings.min_gain)

@@ -49,6 +49,14 @@ class RoundCosts(NamedTuple):
     sessions: int
     """Texts that go in step."""
 
+    @classmethod
+    def of(
+        cls, drafting: Sequence[float], verifying: Sequence[float], overhead_s: float, *, share: float, sessions: int
+    ) -> RoundCosts:
+        """Of both legs' durations, and of the draft leg's when the draft is at hand."""
+        drafted = [draft_s + verify_s for draft_s, verify_s in zip(drafting, verifying, strict=True)]
+        return cls(drafted, [overhead_s + verify_s for verify_s in verifying], share, sessions)
+
 
 class Outlook(NamedTuple):
     values: list[float]
@@ -72,6 +80,14 @@ def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
         tokens[1:] = [_mean(costs.share, tokens[lengths[n]], tokens[n]) for n in range(1, len(tokens))]
         seconds[1:] = [_mean(at_once, costs.at_hand[lengths[n]], seconds[n]) for n in range(1, len(tokens))]
     return Outlook([made / taken for made, taken in zip(tokens, seconds, strict=True)], seconds, ahead)
+
+
+def best_length(values: Sequence[float], *, present: int = 0, hysteresis: float = 0.0, min_gain: float) -> int:
+    """The length of the highest value, the present one if its value is nearly as high, or 0 if it gains little."""
+    kept, highest = min(present, len(values) - 1), max(values)
+    improves = highest > values[kept] * (1.0 + hysteresis)
+    length = values.index(highest) if improves else kept
+    return length if values[length] >= values[0] * (1.0 + min_gain) else 0
 
 
 def _mean(share: float, one: float, other: float) -> float:

@@ -56,9 +56,19 @@ class Gathering:
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
-        if not self._away or self._delay_s > self._cheapest_s:
+        if not self._away:
             return 0.0
-        # The later half too, where some have their drafts at hand and others wait for them.
-        longest_s = self._delay_s + max(self._delay_s, 2 * self._deviation_s)
-        until = self._stepped_s + min(longest_s, self._cheapest_s)
+        until = self._stepped_s + worth_waiting(self._delay_s, self._deviation_s, self._cheapest_s)
         return max(0.0, until - self._clock())
+
+
+def worth_waiting(delay_s: float, deviation_s: float, cheapest_s: float) -> float:
+    """Seconds after a step in which the next one is not begun without the texts that it has answered.
+
+    They are away for `delay_s`, off by `deviation_s` on average; the cheapest step takes `cheapest_s`. 0 if they are
+    likely to come too late.
+    """
+    if delay_s > cheapest_s:
+        return 0.0
+    # The later half too, where some have their drafts at hand and others wait for them.
+    return min(delay_s + max(delay_s, 2 * deviation_s), cheapest_s)

@@ -1,0 +1,1 @@
+"""How many replicas a traffic needs: measured costs, the controller's formulas, a sizing."""
