@@ -85,12 +85,13 @@ def main() -> None:
     from cluster.drafters import drafters
     from cluster.evaluate_command import evaluate
     from cluster.keys import keys
+    from cluster.reference.command import reference
     from cluster.serve_config_command import serve_config
     from cluster.show_mask import show_mask
     from cluster.submit import job
     from cluster.train_command import train
 
-    for command in (bench, doctor, drafters, evaluate, job, keys, serve_config, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, job, keys, reference, serve_config, show_mask, train):
         polydraft.add_command(command)
     run(polydraft)
 
