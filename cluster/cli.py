@@ -78,8 +78,8 @@ def _authenticate_ray() -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
-def main() -> None:
-    """The `polydraft` command."""
+def commands() -> click.Group:
+    """`polydraft` with all its commands."""
     from cluster.bench.commands import bench
     from cluster.doctor.command import doctor
     from cluster.drafters import drafters
@@ -93,7 +93,12 @@ def main() -> None:
 
     for command in (bench, doctor, drafters, evaluate, job, keys, reference, serve_config, show_mask, train):
         polydraft.add_command(command)
-    run(polydraft)
+    return polydraft
+
+
+def main() -> None:
+    """The `polydraft` command."""
+    run(commands())
 
 
 def run_job(command: click.Command) -> None:

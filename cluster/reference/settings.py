@@ -32,8 +32,7 @@ Places = dict[type[Settings], list[str]]
 
 def settings_page(root: type[Settings]) -> str:
     """Markdown: a table for `root` and for each kind of section in it."""
-    places: Places = {}
-    _find(root, "", places)
+    places = places_of(root)
     return INTRODUCTION + "".join(_section(kind, found, places) for kind, found in places.items())
 
 
@@ -49,21 +48,28 @@ def descriptions(kind: type[Settings]) -> dict[str, str]:
     return found
 
 
+def places_of(root: type[Settings]) -> Places:
+    """In the order of a file that has them all; `root` stands at no name."""
+    places: Places = {}
+    _find(root, "", places)
+    return places
+
+
 def _find(kind: type[Settings], place: str, places: Places) -> None:
     """`kind` stands at `place`, and what it has below that."""
     places.setdefault(kind, []).append(place)
     for field in msgspec.structs.fields(kind):
-        for section, suffix in _sections(field.type):
+        for section, suffix in sections(field.type):
             _find(section, f"{place}.{field.name}{suffix}".lstrip("."), places)
 
 
-def _sections(annotation: Any) -> Iterator[tuple[type[Settings], str]]:
+def sections(annotation: Any) -> Iterator[tuple[type[Settings], str]]:
     """Kinds of sections that a value may have, and how their keys follow the value's own."""
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         yield annotation, ""
     suffix = {tuple: "[]", list: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
     for argument in get_args(annotation):
-        yield from ((section, suffix + below) for section, below in _sections(argument))
+        yield from ((section, suffix + below) for section, below in sections(argument))
 
 
 def _section(kind: type[Settings], found: list[str], places: Places) -> str:
