@@ -4,13 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: quickstart test lint format clean
+.PHONY: quickstart test docs lint format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/polydraft quickstart
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Its pages of settings and of request fields are made anew; then build/site, which needs no network.
+docs: $(VENV)/.installed-dev
+	$(BIN)/polydraft reference settings > docs/reference/settings.md
+	$(BIN)/polydraft reference http > docs/reference/http.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --config-file docs/site/mkdocs.yml
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check
@@ -33,4 +39,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build runs .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

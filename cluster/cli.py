@@ -71,22 +71,28 @@ def rehearse(run_folder: str) -> None:
     report(main(run_folder))
 
 
-def main() -> None:
-    """The `polydraft` command."""
+def commands() -> click.Group:
+    """`polydraft` with all its commands."""
     from cluster.bench.commands import bench
     from cluster.capacity.command import plan
     from cluster.doctor.command import doctor
     from cluster.drafters import drafters
     from cluster.evaluate_command import evaluate
     from cluster.keys import keys
+    from cluster.reference.command import reference
     from cluster.serve_config_command import serve_config
     from cluster.show_mask import show_mask
     from cluster.submit import job
     from cluster.train_command import train
 
-    for command in (bench, doctor, drafters, evaluate, job, keys, plan, serve_config, show_mask, train):
+    for command in (bench, doctor, drafters, evaluate, job, keys, plan, reference, serve_config, show_mask, train):
         polydraft.add_command(command)
-    run(polydraft)
+    return polydraft
+
+
+def main() -> None:
+    """The `polydraft` command."""
+    run(commands())
 
 
 def run_job(command: click.Command) -> None:

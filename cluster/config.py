@@ -16,6 +16,8 @@ SHIPPED = Path(str(files("cluster"))) / "configs"
 
 
 class Config(Settings, frozen=True, kw_only=True):
+    """What is trained, how it is served, and how it is measured."""
+
     languages: tuple[str, ...]
     """ISO 639-1 codes; each gets a drafter."""
     train: Recipe

@@ -14,6 +14,8 @@ from rich.table import Table
 from common.registry import Manifest, Registry, RegistryError
 
 DEFAULT_REGISTRY = "runs/quickstart/registry"
+LISTED = ("mean_acceptance_length", "speedup/")
+"""How the names of the metrics begin that a list has room for."""
 
 
 def _registry_command(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,6 +84,7 @@ def rollback(registry: Registry, language: str) -> None:
 
 
 def _row(manifest: Manifest, *, is_current: bool) -> tuple[str, ...]:
-    metrics = ", ".join(f"{name} {value:.3g}" for name, value in sorted(manifest.metrics.items()))
+    found = sorted(manifest.metrics.items())
+    metrics = ", ".join(f"{name} {value:.3g}" for name, value in found if name.startswith(LISTED))
     mark = "yes" if is_current else ""
     return manifest.language, manifest.version, mark, manifest.created, manifest.target, metrics

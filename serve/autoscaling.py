@@ -31,10 +31,13 @@ class AutoscalingSettings(Settings, frozen=True, kw_only=True):
     min_replicas: int = 1
     """0 gives the last replica up when idle; the next text is begun without it and starts it again."""
     max_replicas: int = 4
+    """The most there are, whatever the load."""
     target_sessions: float = 16.0
     """Texts in progress that a replica should have; fewer than max_sessions, at which it takes no more."""
     upscale_delay_s: float = 2.0
+    """How long more must be wanted before one is added."""
     downscale_delay_s: float = 60.0
+    """How long fewer must be enough before one is given up."""
     downscale_to_zero_delay_s: float = 300.0
     """How long the last replica stays idle before it is given up; longer than it takes to start."""
     metrics_interval_s: float = 1.0

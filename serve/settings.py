@@ -26,10 +26,13 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """One kind of model replica."""
 
     num_replicas: int = 1
+    """How many there are, where `autoscaling` is not set."""
     autoscaling: AutoscalingSettings | None = None
     """Has the number of replicas follow the load, instead of `num_replicas`."""
     num_cpus: float = 1.0
+    """What Ray counts for each replica; it limits nothing."""
     num_gpus: float = 0.0
+    """GPUs of each replica, or the share of one; 0 runs it on the CPU."""
     resources: dict[str, float] = msgspec.field(default_factory=dict)
     """Of a cluster's own kinds, such as ``{verifier: 1}``: they say on which machines this replica can be."""
     tensor_parallel: int = 1
@@ -39,6 +42,7 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     threads: int = 1
     """Threads of PyTorch in each process."""
     dtype: str = "float32"
+    """Of the weights, by PyTorch's name, such as `bfloat16`."""
     compiled: bool = False
     """Has PyTorch compile the model's layers: a step takes less of Python's time, a start some tens of seconds, and the
     machine needs a C++ compiler."""
@@ -48,6 +52,7 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     prefix_caching: bool = True
     """Has texts share memory and work where they begin alike, also with those that are written already."""
     prefill_chunk: int = 512
+    """Most tokens of a prompt that are read in one step, so that a long one does not hold up other texts."""
     max_sessions: int = 64
     """Texts in progress at the same time at one replica."""
     run_ahead: int | None = None
@@ -109,14 +114,18 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     another. A verdict itself has no deadline: it may wait for memory, or behind long prompts, for as long as it takes,
     since its replica says every second that it lives. A lease that is not granted for so long is asked for anew."""
     host: str = "127.0.0.1"
+    """Address that HTTP is served at; `0.0.0.0` for all of the machine's."""
     port: int = 8000
+    """Port that HTTP is served at."""
     promotion_poll_s: float = 5.0
     """How often a drafter looks whether another version of it was promoted."""
     deployments_poll_s: float = 10.0
     """How often a router looks at what is deployed; each look costs Serve and the router tens of milliseconds of
     processor time an application."""
     router_replicas: int = 1
+    """How many routers there are."""
     router_cpus: float = 1.0
+    """What Ray counts for each router; it limits nothing."""
     max_requests: int = 256
     """Texts in progress at one router replica; a request that has several written counts for each."""
     request_timeout_s: float = 600.0

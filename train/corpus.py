@@ -34,18 +34,24 @@ class CorpusSettings(Settings, frozen=True, kw_only=True):
     """
 
     train: tuple[Source, ...]
+    """Files, with ``{language}``, ``{data}`` and ``*`` in their names, URIs or datasets of the hub."""
     valid: tuple[Source, ...] = ()
+    """The same, for judging checkpoints; none takes `valid_share` of `train`."""
     test: tuple[Source, ...] = ()
+    """The same, for judging drafters; none takes `test_share` of `train`."""
     decontaminate: tuple[Source, ...] = ()
     """Further evaluation sets: parallel text, or questions (JSON lines with ``turns``)."""
     cleaning: CleaningSettings = CleaningSettings()
     valid_share: float = 0.02
+    """Share of `train`, where `valid` is empty."""
     test_share: float = 0.02
+    """Share of `train`, where `test` is empty."""
     max_pairs: int | None = None
     """Most training pairs to keep; which ones is decided by a hash of their English side."""
     min_pairs: int = 1
     """Fewer training pairs than this after cleaning are an error."""
     seed: int = 0
+    """Of what is held out, of what `max_pairs` keeps and of which pairs become prompts."""
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -15,6 +15,8 @@ from train.packing import PackedRows
 
 
 class LoopSettings(Settings, frozen=True, kw_only=True):
+    """One training, of a drafter or of a target."""
+
     steps: int
     """Optimizer steps."""
     rows_per_step: int
@@ -26,6 +28,7 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     warmup_share: float = 0.03
     """Share of the steps during which the learning rate rises."""
     weight_decay: float = 0.0
+    """AdamW's."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     zero_stage: int = 0
@@ -48,6 +51,7 @@ class LoopSettings(Settings, frozen=True, kw_only=True):
     """Floating-point operations that a worker's processor can do per second, in 10^12, at the precision trained in,
     as its maker says: what the share that is used (MFU) is of. None: not stated, and no share told."""
     seed: int = 0
+    """Of the order of the rows, of dropout and of a new model's weights."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "rows_per_step", "micro_rows", "log_every"):

@@ -17,9 +17,13 @@ class ModelShape(Settings, frozen=True, kw_only=True):
     """A Llama-shaped decoder, with the target's vocabulary and context."""
 
     hidden_size: int
+    """Width of the layers, a multiple of `num_heads`."""
     num_layers: int
+    """Decoder layers."""
     num_heads: int
+    """Attention heads of each layer."""
     intermediate_size: int
+    """Width of the feed-forward part of a layer."""
 
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_heads:
@@ -30,8 +34,11 @@ class WorkerSettings(Settings, frozen=True, kw_only=True):
     """What a training run gets."""
 
     workers: int = 1
+    """Processes of a run, each with its share of the rows."""
     cpus_per_worker: int = 1
+    """CPUs that Ray counts for each, and its threads."""
     use_gpu: bool = False
+    """One GPU for each worker."""
     validation_gpus: float = 0.0
     """GPUs, or the share of one, that judge checkpoints; 0: the CPU does."""
 
@@ -41,8 +48,11 @@ class TargetSettings(Settings, frozen=True, kw_only=True):
 
     shape: ModelShape
     vocab_size: int
+    """Tokens of the tokenizer that is made for it."""
     context_length: int
+    """Tokens of its longest text."""
     chat_template: str
+    """Jinja template that its tokenizer gets."""
     loop: LoopSettings
     workers: WorkerSettings = WorkerSettings()
 
@@ -56,10 +66,15 @@ class EvaluateSettings(Settings, frozen=True, kw_only=True):
     """Speculative decoding of held-out prompts, in process."""
 
     prompts: int
+    """Held-out prompts that are decoded, at most."""
     draft_length: int = 4
+    """Tokens drafted a round."""
     temperatures: tuple[float, ...] = (0.0, 1.0)
+    """All prompts are decoded at each of them."""
     max_tokens: int = 64
+    """Upper bound on the tokens of an answer."""
     concurrency: int = 32
+    """Texts in progress at the same time, where no time is taken."""
     validation_prompts: int = 64
     """Of the validation text, for judging checkpoints while training goes on."""
     speed_prompts: int = 32
@@ -108,6 +123,7 @@ class RefreshSettings(Settings, frozen=True, kw_only=True):
     concurrency: int = 32
     """Answers in progress at the same time."""
     seed: int = 0
+    """Answer i is drawn with seed + i."""
 
     def __post_init__(self) -> None:
         for name in ("prompts", "max_tokens", "concurrency"):
@@ -157,13 +173,17 @@ class Variant(Settings, frozen=True, kw_only=True):
 
 
 class Recipe(Settings, frozen=True, kw_only=True):
+    """How drafters are made: the same way for every language."""
+
     corpus: CorpusSettings
     prompt: str
     """The target's prompt for a sentence; {language} is its name in English, {source} the sentence."""
     drafter: ModelShape
     pretrain: LoopSettings
+    """On the language's own text."""
     distill: DistillSettings
     finetune: LoopSettings
+    """On the target's answers."""
     evaluate: EvaluateSettings
     initial: DrafterInit = DrafterInit()
     """What the drafter's training begins with."""
@@ -182,7 +202,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     ablations: bool = False
     """Also measure the drafter that was only pretrained, and make and measure one that is only finetuned."""
     variants: dict[str, Variant] = msgspec.field(default_factory=dict)
-    """By name."""
+    """Other finetunings, by name."""
     publish: PublishSettings = PublishSettings()
     workers: WorkerSettings = WorkerSettings()
     """Of each language's run."""

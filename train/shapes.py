@@ -15,6 +15,7 @@ class DrafterInit(Settings, frozen=True, kw_only=True):
     """
 
     start: Literal["random", "checkpoint", "prune"] = "random"
+    """What the first weights are."""
     checkpoint: str | None = None
     """Folder or hub id of a causal language model with the target's tokenizer."""
     layers: tuple[int, ...] | None = None
@@ -34,6 +35,7 @@ class VocabularySettings(Settings, frozen=True, kw_only=True):
     """How much of the vocabulary a drafter proposes: so many ids, or as many as make up that share of its text."""
 
     size: int | None = None
+    """So many ids, the most frequent ones."""
     coverage: float | None = None
     """Share of the training tokens, up to 1."""
 

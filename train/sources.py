@@ -31,6 +31,7 @@ class HubSource(Settings, frozen=True, kw_only=True):
     config: str | None = "{language}-en"
     """Configuration name; may contain ``{language}``. None: the dataset has only one."""
     split: str = "train"
+    """Of the dataset."""
     max_rows: int | None = None
     """Read no more than the first so many rows."""
 

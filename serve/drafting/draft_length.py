@@ -44,6 +44,7 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
     default_draft_length: int = 4
     """So many until the costs of a round are known."""
     max_draft_length: int = 8
+    """The most that is drafted a round, whatever would pay."""
     initial_acceptance: float = 0.7
     """Acceptance per position that a new drafter is credited with."""
     exploration: float = 0.005

@@ -43,6 +43,7 @@ class KeyFile(Settings, frozen=True, kw_only=True):
     """A YAML file of keys, kept apart from the rest of the configuration."""
 
     keys: tuple[ApiKey, ...]
+    """As in the configuration."""
 
     def __post_init__(self) -> None:
         if not self.keys:

@@ -15,6 +15,7 @@ from common.types import MAX_LOGPROBS
 from serve.http.openai_fields import (
     Language,
     LogitBias,
+    Only,
     Prompt,
     Speculation,
     SpeculationField,
@@ -22,7 +23,6 @@ from serve.http.openai_fields import (
     StopTokens,
     Strict,
     Text,
-    only,
     prompts_of,
 )
 from serve.http.text import RESERVED_VARIABLES
@@ -38,7 +38,7 @@ class StreamOptions(Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
     """Usage so far on every chunk, not only at the end."""
-    include_obfuscation: Annotated[bool, only(False)] = False
+    include_obfuscation: Annotated[bool, Only(False)] = False
 
     @field_validator("continuous_usage_stats")
     @classmethod
@@ -53,7 +53,7 @@ class GenerationFields(Strict):
 
     model: str
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
-    """Choices for each prompt; see `generation_requests.derived_seed`."""
+    """Choices for each prompt. Choice k has the seed + k · 2³²; without a seed, k goes on through the prompts."""
     max_tokens: Annotated[int, Field(ge=1, le=MAX_INT)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -77,11 +77,11 @@ class GenerationFields(Strict):
     """`auto`, `off`, a drafter's name, most tokens drafted a round, or an object with these two."""
 
     user: str | None = None
-    min_tokens: Annotated[int, only(0)] = 0
-    skip_special_tokens: Annotated[bool, only(True)] = True
-    include_stop_str_in_output: Annotated[bool, only(False)] = False
-    length_penalty: Annotated[float, only(1)] = 1.0
-    use_beam_search: Annotated[bool, only(False)] = False
+    min_tokens: Annotated[int, Only(0)] = 0
+    skip_special_tokens: Annotated[bool, Only(True)] = True
+    include_stop_str_in_output: Annotated[bool, Only(False)] = False
+    length_penalty: Annotated[float, Only(1)] = 1.0
+    use_beam_search: Annotated[bool, Only(False)] = False
 
     @field_validator("stream_options")
     @classmethod
@@ -107,8 +107,8 @@ class CompletionRequest(GenerationFields):
     echo: bool = False
     """Begin the text with the prompt, and the log-probabilities, if asked for, with those of its tokens."""
     best_of: int | None = None
-    suffix: Annotated[str, only("")] = ""
-    add_special_tokens: Annotated[bool, only(True)] = True
+    suffix: Annotated[str, Only("")] = ""
+    add_special_tokens: Annotated[bool, Only(True)] = True
 
     @field_validator("prompt")
     @classmethod
@@ -183,16 +183,16 @@ class ChatCompletionRequest(GenerationFields):
     chat_template_kwargs: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Variables for the chat template."""
 
-    tools: Annotated[list[Any], only([])] | None = None
-    tool_choice: Annotated[JsonValue, only("none", "auto")] = "auto"
+    tools: Annotated[list[Any], Only([])] | None = None
+    tool_choice: Annotated[JsonValue, Only("none", "auto")] = "auto"
     parallel_tool_calls: bool = True
-    functions: Annotated[list[Any], only([])] | None = None
-    function_call: Annotated[JsonValue, only("none", "auto")] = "auto"
-    response_format: Annotated[dict[str, Any], only({"type": "text"})] | None = None
-    modalities: Annotated[list[str], only(["text"])] | None = None
-    service_tier: Annotated[str, only("auto", "default")] = "auto"
-    store: Annotated[bool, only(False)] = False
-    add_special_tokens: Annotated[bool, only(False)] = False
+    functions: Annotated[list[Any], Only([])] | None = None
+    function_call: Annotated[JsonValue, Only("none", "auto")] = "auto"
+    response_format: Annotated[dict[str, Any], Only({"type": "text"})] | None = None
+    modalities: Annotated[list[str], Only(["text"])] | None = None
+    service_tier: Annotated[str, Only("auto", "default")] = "auto"
+    store: Annotated[bool, Only(False)] = False
+    add_special_tokens: Annotated[bool, Only(False)] = False
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

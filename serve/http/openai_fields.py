@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    JsonValue,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from common.languages import language_name
 from common.types import MAX_LOGIT_BIAS
@@ -19,7 +30,7 @@ MAX_DRAFT_LENGTH = 64
 class Strict(BaseModel):
     """An object whose fields are all known and of their type; `null` means absent."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -29,15 +40,22 @@ class Strict(BaseModel):
         return {name: value for name, value in data.items() if value is not None}
 
 
-def only(*neutral: object) -> AfterValidator:
-    """Accepts the values that ask for nothing."""
+class Only:
+    """Accepts the values that ask for nothing, and says so in the OpenAPI description."""
 
-    def check(value: object) -> object:
-        if value not in neutral:
-            raise ValueError(f"not supported yet: only {' or '.join(map(json.dumps, neutral))} is accepted")
+    def __init__(self, *neutral: object) -> None:
+        self._neutral = neutral
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(kind))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return handler(schema) | {"enum": list(self._neutral)}
+
+    def _check(self, value: object) -> object:
+        if value not in self._neutral:
+            raise ValueError(f"not supported yet: only {' or '.join(map(json.dumps, self._neutral))} is accepted")
         return value
-
-    return AfterValidator(check)
 
 
 def _known_language(code: str) -> str:
@@ -82,9 +100,9 @@ class Speculation(Strict):
     """How a text may be drafted. The text does not depend on it."""
 
     drafter: str | None = None
-    """Name of a drafter, None for the one that fits the language."""
+    """Name of a drafter, by default the one that fits the language."""
     max_draft_length: Annotated[int, Field(ge=0, le=MAX_DRAFT_LENGTH)] | None = None
-    """Most tokens drafted a round: 0 decodes plainly, None leaves it to the server."""
+    """Most tokens drafted a round: 0 decodes plainly; by default the server chooses."""
 
     @property
     def off(self) -> bool:

@@ -45,6 +45,7 @@ class ProtectionSettings(Settings, frozen=True, kw_only=True):
     limits: Limits = Limits()
     """Of each key that has none of its own; of all callers together when the server is open."""
     max_body_bytes: int = 4 * 2**20
+    """A larger request is refused unread."""
 
     def __post_init__(self) -> None:
         if self.max_body_bytes < 1:

@@ -30,7 +30,9 @@ class LogSettings(Settings, frozen=True, kw_only=True):
     """What the deployments log, in Ray's folder `logs/serve` of each node."""
 
     encoding: Literal["JSON", "TEXT"] = "JSON"
+    """One JSON object a line, or plain text."""
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least severe that is written."""
 
 
 def serve_logging(settings: LogSettings) -> LoggingConfig:

@@ -37,10 +37,13 @@ class DistillSettings(Settings, frozen=True, kw_only=True):
     prompts: int
     """Training prompts answered, each once a temperature."""
     temperatures: tuple[float, ...] = (0.0, 0.3, 0.7, 1.0)
+    """Each prompt is answered at each of them."""
     max_tokens: int = 64
+    """Upper bound on the tokens of an answer."""
     concurrency: int = 64
     """Answers in progress at the same time: in each engine, or at the endpoint."""
     seed: int = 0
+    """Answer i is drawn with seed + i."""
     shard_answers: int = 512
     """Answers that are made, stored and, after an interruption, kept together."""
     answer_language: str | None = None
@@ -55,7 +58,9 @@ class DistillSettings(Settings, frozen=True, kw_only=True):
     actors: int = 1
     """Engines at work, each on a Ray actor; 1 without a GPU works in the stage's own process."""
     cpus_per_actor: int = 1
+    """CPUs of each engine."""
     gpus_per_actor: float = 0.0
+    """GPUs of each engine, or the share of one; 0 runs it on the CPU."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of the target's weights in our engine."""
     endpoint: EndpointSettings | None = None

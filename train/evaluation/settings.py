@@ -15,9 +15,11 @@ class TestSetSettings(Settings, frozen=True, kw_only=True):
     __test__ = False  # to pytest, anything called Test… is a test
 
     name: str
+    """By which the report calls it."""
     source: Source
     """May contain {language} and {data}."""
     task: str = "translation"
+    """What is asked for, as the report calls it."""
     languages: tuple[str, ...] | None = None
     """Those that it exists in; None: all of the configuration."""
     turn: str = "{turn}\n"
@@ -34,9 +36,11 @@ class ScalingSettings(Settings, frozen=True, kw_only=True):
     """Drafters of one language, trained on more and more answers, with and without pretraining."""
 
     language: str
+    """The one that is trained."""
     answers: tuple[int, ...]
     """At least five sizes tell a line from something else."""
     seeds: tuple[int, ...] = (0, 1, 2)
+    """A drafter is trained with each."""
     passes: float = 3.0
     """Over the answers, whatever their number."""
 
@@ -59,6 +63,7 @@ class JudgeSettings(Settings, frozen=True, kw_only=True):
     temperature: float = 1.0
     """Of the texts; at 0 there would be nothing to compare."""
     concurrency: int = 8
+    """Questions to the judge at the same time."""
     attempts: int = 3
     """Times that a judge is asked until its answer holds a verdict."""
     usd_per_million_tokens: float | None = None
@@ -78,16 +83,21 @@ class LabSettings(Settings, frozen=True, kw_only=True):
     questions: int = 40
     """Of each language's own test text: every method decodes each, on the clock."""
     repetitions: int = 3
+    """Times that each method decodes each question on the clock."""
     temperatures: tuple[float, ...] = (0.0, 1.0)
+    """Each study that decodes does so at each of them."""
     draft_length: int = 4
+    """Tokens drafted a round, the same for all methods."""
     draft_lengths: tuple[int, ...] = (1, 2, 4, 6, 8)
     """Swept with the specialist at temperature 0."""
     max_tokens: int = 64
+    """Upper bound on the tokens of an answer."""
     sets: tuple[TestSetSettings, ...] = ()
     """Test sets beyond the corpus's own, for drafters out of their domain."""
     domain_questions: int = 40
     """Of each language and set, decoded many at a time: acceptance needs no clock."""
     concurrency: int = 16
+    """Texts in progress at the same time, where no time is taken."""
     peer_questions: int = 12
     """Of each language, also decoded by transformers."""
     law_texts: int = 300

@@ -18,7 +18,7 @@ FULL_LAW_TERMS: tuple[Term, ...] = ("reverse_kl", "tv", "lk")
 
 
 class ScheduleSettings(Settings, frozen=True, kw_only=True):
-    """Weights that change linearly from `ObjectiveSettings.terms` to `until`, and stay there."""
+    """Weights that change linearly from `terms` to `until`, and stay there."""
 
     until: dict[Term, float]
     """A term that is not named ends at 0."""
@@ -40,6 +40,7 @@ class ObjectiveSettings(Settings, frozen=True, kw_only=True):
     terms: dict[Term, float] = msgspec.field(default_factory=lambda: {"ce": 1.0})
     """Weights at the first step."""
     schedule: ScheduleSettings | None = None
+    """None: the weights stay as they are."""
     teacher: Literal["none", "online", "stored"] = "none"
     """online: the target runs beside the drafter and gives its full law; stored: a law of a few tokens a position,
     from distillation."""
