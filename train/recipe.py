@@ -156,6 +156,22 @@ class Variant(Settings, frozen=True, kw_only=True):
     """The first so many of the target's answers are learned from; None: all."""
 
 
+class TrafficSettings(Settings, frozen=True, kw_only=True):
+    """What is made of served prompts (`--from-traffic`); see train.traffic_plan."""
+
+    min_prompts: int = 200
+    """Fewer distinct ones than this leave a language's drafter as it is."""
+    held_out_share: float = 0.2
+    """Of the prompts, to judge by; `evaluate.prompts` of them at most are asked."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_prompts < 2:
+            raise ValueError(f"min_prompts is {self.min_prompts}, must be at least 2")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share is {self.held_out_share}, must be between 0 and 1")
+
+
 class Recipe(Settings, frozen=True, kw_only=True):
     corpus: CorpusSettings
     prompt: str
@@ -184,6 +200,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     variants: dict[str, Variant] = msgspec.field(default_factory=dict)
     """By name."""
     publish: PublishSettings = PublishSettings()
+    traffic: TrafficSettings = TrafficSettings()
     workers: WorkerSettings = WorkerSettings()
     """Of each language's run."""
 
@@ -195,8 +212,8 @@ class Recipe(Settings, frozen=True, kw_only=True):
         if self.finetune.objective.teacher == "stored" and self.distill.teacher == "none":
             raise ValueError("finetune.objective.teacher is `stored`, but distill.teacher is `none`: nothing is stored")
         for name in self.variants:
-            if not name.isidentifier() or name == "alone":
-                raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, and not `alone`")
+            if not name.isidentifier() or name in ("alone", "traffic"):
+                raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, not `alone` or `traffic`")
             self.finetuning(name)
 
     def finetuning(self, variant: str) -> LoopSettings:

@@ -1,0 +1,98 @@
+"""What `--from-traffic` does: one language's served prompts make its published drafter better, or nothing changes.
+
+    served prompts ─▶ corpus-traffic ─▶ distill-traffic ─┐
+                                        distill ─────────┴▶ finetune-traffic ─▶ evaluate ─▶ publish/traffic
+                                        published drafter ─┘
+
+Finetuning goes on from the published drafter, on the ordinary answers as well: what it can it shall not forget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from train import tasks, traffic_tasks
+from train.capacity import Request
+from train.plan import Plan
+from train.publishing import Place
+from train.recipe import Recipe
+from train.selection import with_needs
+from train.stages import Stage
+from train.step import Step
+from train.traffic import Start
+
+
+class TrafficPlan(Plan):
+    """The steps of a recipe, and those that improve the drafters of some languages.
+
+    Args:
+        starts: by language.
+    """
+
+    def __init__(self, recipe: Recipe, languages: Sequence[str], starts: Mapping[str, Start], **run: Any) -> None:
+        super().__init__(recipe, languages, **run)
+        self._corpora = {language: self.steps[f"{language}/corpus"].stage for language in languages}
+        self._last = [self._improve(language, start).name for language, start in starts.items()]
+
+    @property
+    def improvements(self) -> dict[str, Step]:
+        """The last steps, and all that they need."""
+        return with_needs(self.steps, self._last)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is known of every language whether its drafter was promoted."""
+        return all(self.steps[name].done for name in self._last)
+
+    def _improve(self, language: str, start: Start) -> Stage:
+        recipe, target = self._recipe, self.target
+        texts = {language: self._corpora[language]}
+        prepared = self._graph.add(
+            f"{language}/corpus-traffic",
+            traffic_tasks.prepare_traffic,
+            (recipe, language, self._corpora, target, start.prompts),
+            self._corpora.values(),
+            prompts=start.key,
+            traffic=recipe.traffic,
+            most_tokens=max(recipe.distill.max_tokens, recipe.evaluate.max_tokens),
+        )
+        answers = [self.steps[f"{language}/distill"].stage, self._distill_traffic(language, prepared)]
+        made = self._train(
+            f"{language}/finetune-traffic",
+            tasks.prepare_finetuning,
+            (recipe, texts, target, recipe.finetune, answers, None, True),
+            [*answers, *texts.values()],
+            recipe.finetune,
+            start.drafter,
+            start=start.published.files,
+        )
+        return self._promote(language, texts, prepared, made, start)
+
+    def _distill_traffic(self, language: str, prepared: Stage) -> Stage:
+        recipe, settings = self._recipe, self._recipe.distill
+        actors = Request(setting="train.distill", cpus=settings.cpus_per_actor, gpus=settings.gpus_per_actor)
+        return self._graph.add(
+            f"{language}/distill-traffic",
+            traffic_tasks.distill_traffic,
+            (recipe, prepared, language, self.target),
+            [prepared],
+            actors=actors if settings.on_actors else None,
+            distill=settings.inputs,
+        )
+
+    def _promote(self, language: str, texts: tasks.Texts, prepared: Stage, made: Stage, start: Start) -> Stage:
+        recipe = self._recipe
+        evaluated = self._evaluate(f"{language}/evaluate/finetune-traffic", texts, made)
+        place = Place(registry=self._registry, name=language, force=self._force)
+        drafter = made.folder / "model"
+        return self._graph.add(
+            f"{language}/publish/traffic",
+            traffic_tasks.promote_if_better,
+            (recipe, texts, prepared, self.target, drafter, evaluated, start, place, self._provenance),
+            [made, evaluated, prepared, *texts.values()],
+            gpus=recipe.evaluate.gpus,
+            registry=self._registry,
+            start=start.published.version,
+            force=self._force,
+        )
