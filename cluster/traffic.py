@@ -45,8 +45,8 @@ class Round:
             raise
 
     def end(self) -> None:
-        """Once all is decided, the next round takes what is captured by then."""
-        if self.plan.decided:
+        """Unless something is left to be resumed, the next round takes what is captured by then."""
+        if not self.plan.unfinished:
             self._snapshot.forget()
 
     def leave(self) -> None:

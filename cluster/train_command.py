@@ -75,9 +75,9 @@ def train(
     _save_configuration(run)
     try:
         pipeline.run(again)
+    finally:
         if served:
             served.end()
-    finally:
         _report(pipeline)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +191,17 @@ def test_a_round_that_was_interrupted_goes_on_with_its_own_prompts(published: Pu
     begun.end()
     write_traffic(published.traffic, ["Noch eine Frage zum Zimmer.\n"], name="b")
     assert do(published.round().plan.improvements) == ["de/publish/traffic"]
+
+
+def test_prompts_that_turn_out_too_few_are_not_kept_for_ever(published: Published) -> None:
+    corpus = published.run.folder / "de" / "corpus"
+    tests = [json.loads(line)["source"] for line in (corpus / "test.jsonl").read_bytes().splitlines()]
+    write_traffic(published.traffic, [*PROMPTS[:29], *tests])
+    begun = published.round()
+    with pytest.raises(CorpusError, match=r"de: 29 prompts are left, traffic\.min_prompts is 30"):
+        do(begun.plan.improvements)
+    begun.end()
+    assert not (published.run.folder / "traffic").exists()
 
 
 def test_a_look_leaves_no_prompts_behind(published: Published) -> None:

@@ -64,7 +64,8 @@ class Snapshot:
             raise CorpusError(f"{source}: no captured prompts (*{SUFFIX})")
         partial = self.folder.with_name(f".{self.folder.name}")
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir(mode=0o700)
         for language, prompts in found.items():
             write_lines(partial / f"{language}{SUFFIX}", [msgspec.json.encode(prompt) for prompt in prompts.values()])
         os.replace(partial, self.folder)

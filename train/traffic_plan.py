@@ -33,19 +33,20 @@ class TrafficPlan(Plan):
     def __init__(self, recipe: Recipe, languages: Sequence[str], starts: Mapping[str, Start], **run: Any) -> None:
         super().__init__(recipe, languages, **run)
         self._corpora = {language: self.steps[f"{language}/corpus"].stage for language in languages}
-        self._last = [self._improve(language, start).name for language, start in starts.items()]
+        self._rounds = {language: self._improve(language, start) for language, start in starts.items()}
 
     @property
     def improvements(self) -> dict[str, Step]:
         """The last steps, and all that they need."""
-        return with_needs(self.steps, self._last)
+        return with_needs(self.steps, [last.name for _, last in self._rounds.values()])
 
     @property
-    def decided(self) -> bool:
-        """Whether it is known of every language whether its drafter was promoted."""
-        return all(self.steps[name].done for name in self._last)
+    def unfinished(self) -> bool:
+        """Whether some language's prompts are prepared, and nothing is decided yet: that work would be lost."""
+        return any(prepared.done and not last.done for prepared, last in self._rounds.values())
 
-    def _improve(self, language: str, start: Start) -> Stage:
+    def _improve(self, language: str, start: Start) -> tuple[Stage, Stage]:
+        """Its first stage and its last."""
         recipe, target = self._recipe, self.target
         texts = {language: self._corpora[language]}
         prepared = self._graph.add(
@@ -67,7 +68,7 @@ class TrafficPlan(Plan):
             start.drafter,
             start=start.published.files,
         )
-        return self._promote(language, texts, prepared, made, start)
+        return prepared, self._promote(language, texts, prepared, made, start)
 
     def _distill_traffic(self, language: str, prepared: Stage) -> Stage:
         recipe, settings = self._recipe, self._recipe.distill
