@@ -16,9 +16,11 @@ from api_client import PROMPT, QUESTION, Json, post
 from fake_service import FakeService
 
 from cluster.config import load_config
+from cluster.deployment import deploy
 from common.settings import SettingsError
 from common.traffic import ServedPrompt
 from serve.capture import capture as module
+from serve.capture import prompts
 from serve.capture.capture import QUEUE, Capture
 from serve.capture.files import FILE_S, CaptureFiles
 from serve.capture.settings import CaptureSettings
@@ -59,12 +61,13 @@ async def test_prompts_are_kept_redacted_with_their_language_and_nothing_else(
 ) -> None:
     kept = Kept(tmp_path / "traffic", service, redact=["Geheim\\w*"])
     user: Json = {"user": "anna", "metadata": {"session": "7"}}
-    question = {**QUESTION, "messages": [{"role": "user", "content": "家 a@b.example"}], "n": 2, **user}
+    messages = [{"role": "user", "content": text} for text in ("https://a.example", "家 a@b.example")]
+    question = {**QUESTION, "messages": messages, "n": 2, **user}
     await kept.ask("chat/completions", question)
     await kept.ask("completions", PROMPT | {"prompt": ["Geheimnis um 12345678", "zwei"], "language": "de", "n": 2})
     await kept.ask("completions", PROMPT | {"prompt": list(service.codec.encode("drei")), "stream": True})
     assert kept.prompts() == [
-        ServedPrompt(language="ja", prompt="user: 家 [redacted]\n", rendered=True),
+        ServedPrompt(language="ja", prompt="user: [redacted]\nuser: 家 [redacted]\n", rendered=True),
         ServedPrompt(language="de", prompt="[redacted] um [redacted]"),
         ServedPrompt(language="de", prompt="zwei"),
         ServedPrompt(language="ja", prompt="drei"),
@@ -145,10 +148,19 @@ async def test_a_disk_that_fails_costs_prompts_and_is_told_once(
     assert [record.levelname for record in caplog.records if record.name == module.__name__] == ["ERROR"]
 
 
+async def test_what_marks_the_ends_of_messages_stays(tmp_path: Path) -> None:
+    chat = FakeService(template="{% for m in messages %}<s>{{ m.name }}|{{ m.content }}|{{ tone }}</s>{% endfor %}")
+    kept = Kept(tmp_path, chat)
+    message = {"role": "user", "content": "https://a.example", "name": "a@b.example"}
+    body = QUESTION | {"messages": [message], "chat_template_kwargs": {"tone": "+49 30 1234567", "brief": True}}
+    await kept.ask("chat/completions", body)
+    assert [served.prompt for served in kept.prompts()] == ["<s>[redacted]|[redacted]|[redacted]</s>"]
+
+
 async def test_what_is_too_long_or_cannot_be_redacted_is_dropped(
     tmp_path: Path, service: FakeService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MAX_CHARACTERS", 20)
+    monkeypatch.setattr(prompts, "MAX_CHARACTERS", 20)
     kept = Kept(tmp_path, service, redact=[r"\[redacted"])
     for prompt in ("a" * 21, "mail a@b.example", "a" * 20):
         await kept.ask("completions", PROMPT | {"prompt": prompt})
@@ -163,6 +175,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
         settings.check()
     with pytest.raises(SettingsError, match=r"serve\.capture\.folder"):
         Capture(settings, FakeService().codec, lambda outcome: None)
+    config = load_config("quickstart", (f"serve.capture.folder={settings.folder}",))
+    with pytest.raises(SettingsError, match=r"serve\.capture\.folder"):
+        deploy(config, tmp_path, str(tmp_path), tmp_path, [])
 
 
 @pytest.mark.parametrize(

@@ -57,15 +57,17 @@ def test_other_text_is_left_alone(text: str) -> None:
 @given(TEXTS)
 def test_nothing_that_a_pattern_finds_is_left(text: str) -> None:
     left = REDACTOR.redact(text)
-    if left is not None:
-        assert not [name for name, pattern in PATTERNS.items() if re.search(pattern, left)]
-        assert REDACTOR.redact(left) == left
+    assert not [name for name, pattern in PATTERNS.items() if re.search(pattern, left)]
+    assert REDACTOR.redact(left) == left
 
 
 @given(TEXTS, st.sampled_from(["a+", "[a-c]", r"\bGB\d", "e.a", "[^x]"]))
 def test_nothing_that_an_own_pattern_finds_is_left(text: str, pattern: str) -> None:
-    left = Redactor([pattern]).redact(text)
-    assert left is None or not re.search(pattern, left)
+    try:
+        left = Redactor([pattern]).redact(text)
+    except ValueError:
+        return  # not kept at all
+    assert not re.search(pattern, left)
 
 
 def test_a_long_hostile_text_takes_no_longer_than_its_length() -> None:

@@ -9,12 +9,13 @@ import logging
 import queue
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from common.traffic import ServedPrompt
 from serve.capture.files import FILE_S, CaptureFiles
+from serve.capture.prompts import PromptReader
 from serve.capture.redaction import Redactor
 from serve.capture.settings import CaptureSettings
 from serve.http.choices import Choice
@@ -24,8 +25,6 @@ from serve.http.text import TextCodec
 
 QUEUE = 64
 """Requests that may wait to be written."""
-MAX_CHARACTERS = 32_768
-"""Longer prompts are dropped, which bounds the time of redaction."""
 
 Offered = tuple[Body, list[str | None]]
 """A request, and the languages of its prompts."""
@@ -52,10 +51,9 @@ class Capture:
     ) -> None:
         settings.check()
         self._settings = settings
-        self._codec = codec
         self._count = count
         self._draw = draw
-        self._redactor = Redactor(settings.redact)
+        self._reader = PromptReader(codec, Redactor(settings.redact))
         self._files = CaptureFiles(settings)
         self._failing = False
         self._queue: queue.Queue[Offered | None] = queue.Queue(QUEUE)
@@ -92,26 +90,20 @@ class Capture:
                 continue
             if offered is None:
                 break
-            for served in self._prompts(*offered):
-                self._count("stored" if self._store(served) else "dropped")
+            self._write(*offered)
         self._files.close()
 
-    def _prompts(self, body: Body, languages: Sequence[str | None]) -> Iterator[ServedPrompt]:
-        texts = self._texts(body)
-        for language, text in zip(languages, texts, strict=True):
+    def _write(self, body: Body, languages: Sequence[str | None]) -> None:
+        rendered = isinstance(body, ChatCompletionRequest)
+        for language, text in zip(languages, self._reader.read(body), strict=True):
             if language is not None and self._wanted(language):
-                yield ServedPrompt(language=language, prompt=text, rendered=isinstance(body, ChatCompletionRequest))
-
-    def _texts(self, body: Body) -> list[str]:
-        if isinstance(body, ChatCompletionRequest):
-            return [self._codec.conversation(**body.conversation)]
-        return [prompt if isinstance(prompt, str) else self._codec.decode(prompt) for prompt in body.prompts]
+                stored = text is not None and self._store(
+                    ServedPrompt(language=language, prompt=text, rendered=rendered)
+                )
+                self._count("stored" if stored else "dropped")
 
     def _store(self, served: ServedPrompt) -> bool:
-        text = self._redactor.redact(served.prompt) if len(served.prompt) <= MAX_CHARACTERS else None
-        if text is None:
-            return False
-        line = msgspec.json.encode(msgspec.structs.replace(served, prompt=text))
+        line = msgspec.json.encode(served)
         return self._attempt(lambda: self._files.append(line))
 
     def _attempt(self, work: Callable[[], None]) -> bool:

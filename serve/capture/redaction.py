@@ -32,15 +32,18 @@ class Redactor:
         self._patterns = [re.compile(pattern) for pattern in PATTERNS.values()]
         self._patterns += [_compiled(number, pattern) for number, pattern in enumerate(own)]
 
-    def redact(self, text: str) -> str | None:
-        """The text in which no pattern finds anything; None if that cannot be had, as with one that finds MARK."""
+    def redact(self, text: str) -> str:
+        """The text in which no pattern finds anything.
+
+        Raises ValueError if that cannot be had, as with a pattern that finds MARK.
+        """
         for _ in range(PASSES):
             before = text
             for pattern in self._patterns:
                 text = pattern.sub(MARK, text)
             if text == before:
                 return text
-        return None
+        raise ValueError("redaction comes to no end")
 
 
 def _compiled(number: int, pattern: str) -> re.Pattern[str]:

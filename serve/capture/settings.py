@@ -18,7 +18,7 @@ class CaptureSettings(Settings, frozen=True, kw_only=True):
     share: float = 0.01
     """Of the requests that do not say; one with `store: true` is always kept. 0: only those."""
     languages: tuple[str, ...] = ()
-    """ISO 639-1 codes; empty: all that are known."""
+    """ISO 639-1 codes of those prompts that are kept at all; empty: all languages."""
     redact: tuple[str, ...] = ()
     """Regular expressions of what is taken out, beside redaction.PATTERNS."""
     keep_days: float = 30.0
