@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +21,7 @@ from common.settings import SettingsError
 from common.storage import RegistryError
 from common.traffic import ServedPrompt
 from common.types import SpeculationStats
+from train import traffic_tasks
 from train.distillation.answers import Prompt
 from train.distillation.store import read_answers
 from train.evaluation.bootstrap import Interval
@@ -55,6 +57,7 @@ class Published:
         self.traffic = write_traffic(folder / "traffic", PROMPTS)
         traffic = TrafficSettings(min_prompts=30, held_out_share=0.3)
         recipe = REPLACE(tiny_recipe(), target=None, traffic=traffic)
+        assert recipe.traffic_finetuning == recipe.finetune
         recipe = REPLACE(recipe, evaluate=REPLACE(recipe.evaluate, prompts=8))
         registry = str(folder / "registry")
         config = Config(languages=("de", "fr"), train=recipe)
@@ -181,8 +184,24 @@ def test_prompts_are_split_decontaminated_and_learned_with_the_ordinary_answers(
     rows = PackedRows.load(plan.steps["de/finetune-traffic"].stage.folder / "rows").input_ids.reshape(-1).tolist()
     ordinary = list(read_answers(plan.steps["de/distill"].stage.folder / "answers"))
     learned = ",".join(map(str, rows))
-    assert all(",".join(map(str, answer.prompt)) in learned for answer in ordinary[:3])
+    assert all(",".join(map(str, answer.prompt)) in learned for answer in ordinary)
     assert any(",".join(map(str, prompt)) in learned for prompt in asked)
+
+
+def test_no_more_ordinary_answers_are_learned_than_new_ones(
+    published: Published, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = published.round().plan
+    do(plan.improvements)
+    traffic, ordinary = (plan.steps[f"de/{name}"].stage for name in ("distill-traffic", "distill"))
+    for shard in sorted((traffic.folder / "answers").glob("shard-*"))[1:]:
+        shutil.rmtree(shard)
+    called: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(traffic_tasks, "prepare_finetuning", lambda *given: iter(called.append(given) or ()))
+    step = plan.steps["de/finetune-traffic"]
+    list(step.work(step.stage, *step.arguments))
+    [(*_, answers, most, pretrained)] = called
+    assert (answers, most, pretrained) == ([traffic, ordinary], 2 * 4, True)
 
 
 def test_a_round_that_was_interrupted_goes_on_with_its_own_prompts(published: Published) -> None:

@@ -163,6 +163,8 @@ class TrafficSettings(Settings, frozen=True, kw_only=True):
     """Fewer distinct ones than this leave a language's drafter as it is."""
     held_out_share: float = 0.2
     """Of the prompts, to judge by; `evaluate.prompts` of them at most are asked."""
+    loop: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The settings in which this finetuning differs from `finetune`, such as fewer `steps` for little traffic."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -215,11 +217,17 @@ class Recipe(Settings, frozen=True, kw_only=True):
             if not name.isidentifier() or name in ("alone", "traffic"):
                 raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, not `alone` or `traffic`")
             self.finetuning(name)
+        assert self.traffic_finetuning
 
     def finetuning(self, variant: str) -> LoopSettings:
         """`finetune` with the differences of a variant. Raises SettingsError naming the setting."""
         changed = _changed(self.finetune, self.variants[variant].loop)
         return convert(changed, LoopSettings, where=f"variants.{variant}.loop")
+
+    @property
+    def traffic_finetuning(self) -> LoopSettings:
+        """The same, with the differences of `traffic`."""
+        return convert(_changed(self.finetune, self.traffic.loop), LoopSettings, where="traffic.loop")
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> dict[str, Any]:

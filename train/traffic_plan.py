@@ -4,7 +4,7 @@
                                         distill ─────────┴▶ finetune-traffic ─▶ evaluate ─▶ publish/traffic
                                         published drafter ─┘
 
-Finetuning goes on from the published drafter, on the ordinary answers as well: what it can it shall not forget.
+Finetuning goes on from the published drafter, on as many ordinary answers: what it can it shall not forget.
 """
 
 from __future__ import annotations
@@ -58,13 +58,14 @@ class TrafficPlan(Plan):
             traffic=recipe.traffic,
             most_tokens=max(recipe.distill.max_tokens, recipe.evaluate.max_tokens),
         )
-        answers = [self.steps[f"{language}/distill"].stage, self._distill_traffic(language, prepared)]
+        answers = self._distill_traffic(language, prepared)
+        ordinary, loop = self.steps[f"{language}/distill"].stage, recipe.traffic_finetuning
         made = self._train(
             f"{language}/finetune-traffic",
-            tasks.prepare_finetuning,
-            (recipe, texts, target, recipe.finetune, answers, None, True),
-            [*answers, *texts.values()],
-            recipe.finetune,
+            traffic_tasks.prepare_traffic_finetuning,
+            (recipe, texts, target, loop, answers, ordinary),
+            [answers, ordinary, *texts.values()],
+            loop,
             start.drafter,
             start=start.published.files,
         )

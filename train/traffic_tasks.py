@@ -15,10 +15,12 @@ from common.types import TokenIds
 from train.decontamination import HeldOut
 from train.distillation.answers import Prompt
 from train.distillation.distill import distill_stage
+from train.distillation.store import read_counts
 from train.evaluation.drafter import Evaluation, Models
 from train.evaluation.improvement import Compared, Improvement, compare
 from train.gate import NotWorthPublishing, check, check_improvement
 from train.hashing import text_hash, text_key
+from train.job import LoopSettings
 from train.lines import read_lines, write_lines
 from train.pair import CorpusError
 from train.prompts import sample_prompts
@@ -27,7 +29,7 @@ from train.recipe import Recipe, TrafficSettings
 from train.sources import parts_of
 from train.splitting import Part
 from train.stages import Stage
-from train.tasks import Steps, Texts
+from train.tasks import Steps, Texts, prepare_finetuning
 from train.traffic import Start
 
 
@@ -84,6 +86,14 @@ def distill_traffic(stage: Stage, recipe: Recipe, prepared: Stage, language: str
     """The target's answers to served prompts: its own law, whatever it was that clients were answered."""
     prompts = _read(prepared, "train")[: recipe.distill.prompts]
     yield from distill_stage(stage, prompts, language, target, recipe.distill)
+
+
+def prepare_traffic_finetuning(
+    stage: Stage, recipe: Recipe, texts: Texts, target: Path, loop: LoopSettings, traffic: Stage, ordinary: Stage
+) -> Steps:
+    """Rows of the answers to traffic, and of as many ordinary ones, at most: both are to be felt."""
+    count = read_counts(traffic.folder / "answers").success
+    yield from prepare_finetuning(stage, recipe, texts, target, loop, [traffic, ordinary], 2 * count, True)
 
 
 def promote_if_better(
