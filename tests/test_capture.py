@@ -171,7 +171,7 @@ async def test_what_is_too_long_or_cannot_be_redacted_is_dropped(
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     settings = CaptureSettings(folder=str(tmp_path / "file" / "traffic"))
-    with pytest.raises(SettingsError, match=r"serve\.capture\.folder .*/file/traffic: Not a directory"):
+    with pytest.raises(SettingsError, match=r"serve\.capture\.folder .*/file/traffic: .*/file is no folder"):
         settings.check()
     with pytest.raises(SettingsError, match=r"serve\.capture\.folder"):
         Capture(settings, FakeService().codec, lambda outcome: None)

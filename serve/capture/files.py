@@ -21,10 +21,11 @@ DAY_S = 86_400.0
 
 
 class CaptureFiles:
-    """Of one writer. Each file is readable for its owner alone; lines are whole."""
+    """Of one writer. Folder and files are its owner's alone; lines are whole. Raises OSError if there is no folder."""
 
     def __init__(self, settings: CaptureSettings, clock: Callable[[], float] = time.time) -> None:
         self._folder = Path(settings.folder)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._keep_s = settings.keep_days * DAY_S
         self._most = int(settings.max_megabytes * 2**20)
         self._clock = clock

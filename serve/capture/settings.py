@@ -38,11 +38,8 @@ class CaptureSettings(Settings, frozen=True, kw_only=True):
         Redactor(self.redact)
 
     def check(self) -> None:
-        """Make the folder, for its owner alone. Raises SettingsError if nothing can be written to it."""
-        where = f"serve.capture.folder {self.folder}"
-        try:
-            Path(self.folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise SettingsError(f"{where}: {error.strerror}") from None
-        if not os.access(self.folder, os.W_OK | os.X_OK):
-            raise SettingsError(f"{where}: cannot be written to")
+        """Raises SettingsError if the folder can neither be written to nor made."""
+        folder = Path(self.folder)
+        existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise SettingsError(f"serve.capture.folder {folder}: {existing} is no folder that can be written to")
