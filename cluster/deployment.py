@@ -53,9 +53,12 @@ def deploy(
     drafters: Collection[str],
     proxies: Literal["EveryNode", "HeadOnly"] = "EveryNode",
 ) -> None:
-    """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read."""
+    """Start everything and wait until it answers. Raises SettingsError if the API keys cannot be read, or the
+    folder for captured prompts cannot be written to."""
     serve = config.serve
     serve.protection.all_keys()
+    if serve.capture is not None:
+        serve.capture.check()
     ray_serve.start(proxy_location=proxies, http_options=HTTPOptions(**http_options(serve)))
     main = build_main(str(target.resolve()), list(config.languages), serve)
     targets = [ray_serve.RunTarget(target=main, name=MAIN_APP, route_prefix="/")]

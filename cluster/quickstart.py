@@ -23,7 +23,7 @@ from common.languages import language_name
 from common.settings import SettingsError
 from train.corpus import read_part
 from train.pair import Pair
-from train.phrasebook import pairs
+from train.phrasebook.generate import FRAMES, Frames, pairs
 from train.pipeline import Pipeline
 
 CONFIG = "quickstart"
@@ -56,13 +56,13 @@ def train_default(run: Run) -> str:
     return str(text)
 
 
-def write_phrasebook(folder: Path, languages: tuple[str, ...], count: int = PAIRS) -> None:
+def write_phrasebook(folder: Path, languages: tuple[str, ...], count: int = PAIRS, frames: Frames = FRAMES) -> None:
     """One ``source<TAB>english`` file a language, as users have them."""
     folder.mkdir(parents=True, exist_ok=True)
     for language in languages:
         path = folder / f"{language}.tsv"
         if not path.exists():
-            lines = "".join(f"{source}\t{english}\n" for source, english in pairs(language, count))
+            lines = "".join(f"{source}\t{english}\n" for source, english in pairs(language, count, frames=frames))
             path.write_text(lines, encoding="utf8")
 
 

@@ -124,7 +124,7 @@ def _deploy(cluster: LocalCluster, run: Run, seconds: dict[str, float]) -> None:
         made = ["--config", CONFIG, "--run", str(run.folder), "--set", port, "--output", str(file)]
         cluster.run("python", "-m", "cluster.cli", "serve-config", *made)
         cluster.run("serve", "deploy", str(file), "--address", cluster.dashboard)
-        _until(lambda: _running(cluster), UP_WITHIN_S, "applications that run")
+        until(lambda: _running(cluster), UP_WITHIN_S, "applications that run")
 
 
 def _running(cluster: LocalCluster) -> bool:
@@ -139,7 +139,7 @@ def _running(cluster: LocalCluster) -> bool:
 def _promote(cluster: LocalCluster, run: Run, data: Path, client: Client) -> tuple[str, Figures]:
     """A second version of the first language's drafter, while the questions are asked over and over."""
     language = run.config.languages[0]
-    _until(lambda: client.drafter() == f"{language}/v0001", UP_WITHIN_S, "the first version")
+    until(lambda: client.drafter() == f"{language}/v0001", UP_WITHIN_S, "the first version")
     version = _publish_again(run, language)
     questions = make_questions(run, str(data), run.config.languages, QUESTIONS, TEMPERATURES)
     serve = run.config.serve
@@ -152,7 +152,7 @@ def _promote(cluster: LocalCluster, run: Run, data: Path, client: Client) -> tup
                 *("python", "-m", "cluster.cli", "drafters", "promote", language, version, "--registry", run.registry)
             )
             promoted = f"{language}/{version}"
-            _until(lambda: client.drafter() == promoted, PROMOTED_WITHIN_S, f"{promoted} at work")
+            until(lambda: client.drafter() == promoted, PROMOTED_WITHIN_S, f"{promoted} at work")
             for _ in range(AFTERWARDS):
                 client.ask("auto")
         finally:
@@ -171,7 +171,7 @@ def _publish_again(run: Run, language: str) -> str:
     return registry.publish(language, folder, **facts).version
 
 
-def _until(look: Callable[[], bool], within_s: float, what: str) -> None:
+def until(look: Callable[[], bool], within_s: float, what: str) -> None:
     """Raises ClusterError."""
     deadline = time.monotonic() + within_s
     while not look():

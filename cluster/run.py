@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import ray
@@ -16,6 +17,8 @@ from common.settings import SettingsError
 if TYPE_CHECKING:
     from train.plan import Plan
     from train.recipe import Recipe
+    from train.traffic import Start
+    from train.traffic_plan import TrafficPlan
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,15 +50,17 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         """What training does; `data` fills {data} in the corpus sources, `force` publishes whatever the gate says."""
         from train.plan import Plan  # here: seconds of imports, which serving does not need
 
-        return Plan(
-            self.config.train,
-            self.config.languages,
-            run=self.folder,
-            data=data,
-            target=self.given_target,
-            registry=self.registry,
-            force=force,
-        )
+        return Plan(self.config.train, self.config.languages, **self._places(data, force))
+
+    def traffic_plan(self, starts: Mapping[str, Start], data: str, *, force: bool = False) -> TrafficPlan:
+        """The same, and what makes the drafters of `starts` better."""
+        from train.traffic_plan import TrafficPlan
+
+        return TrafficPlan(self.config.train, self.config.languages, starts, **self._places(data, force))
+
+    def _places(self, data: str, force: bool) -> dict[str, Any]:
+        target, registry = self.given_target, self.registry
+        return {"run": self.folder, "data": data, "target": target, "registry": registry, "force": force}
 
     def check_trained(self) -> None:
         """Raises ModelError if there is no target yet."""

@@ -31,6 +31,9 @@ STAGES = ("corpus", "target", "pretrain", "distill", "ngram", "finetune", "refre
 @click.option("--from", "first", type=click.Choice(STAGES), help="Do this stage, and all that builds on it, again.")
 @click.option("--until", "last", type=click.Choice(STAGES), help="Do no more than this stage, and what it needs.")
 @click.option("--dry-run", is_flag=True, help="Show what would be done, with sizes and times, and do nothing.")
+@click.option(
+    "--from-traffic", "traffic", metavar="FOLDER", help="Make the published drafters better with these prompts."
+)
 @click.option("--force", is_flag=True, help="Publish also what is slower than plain decoding or worse than before.")
 def train(
     config_name: str,
@@ -39,14 +42,17 @@ def train(
     first: str | None,
     last: str | None,
     dry_run: bool,
+    traffic: str | None,
     force: bool,
     **options: Any,
 ) -> None:
     """Train and publish a drafter for every language of a configuration; what is done is not done again.
 
+    With --from-traffic published drafters learn from captured prompts, and one that is certainly better is promoted.
     In the end a table says what the drafters are worth; its figures are the last line of standard output, as JSON.
     """
     from cluster.run import start_ray
+    from cluster.traffic import Round
     from train.pipeline import Pipeline
     from train.selection import of_owners, until
 
@@ -55,18 +61,23 @@ def train(
     unknown = sorted({*languages} - {*run.config.languages})
     if unknown:
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
-    plan = run.plan(data, force=force)
-    steps = of_owners(plan.steps, languages) if languages else plan.steps
+    served = Round(run, data, traffic, languages, force=force) if traffic else None
+    plan = served.plan if served else run.plan(data, force=force)
+    steps = served.plan.improvements if served else of_owners(plan.steps, languages) if languages else plan.steps
     pipeline = Pipeline(until(steps, last) if last else steps)
     again = _again(pipeline, first, languages) if first else []
     if dry_run:
         _show_plan(run, plan, pipeline, again)
+        if served:
+            served.leave()
         return
     start_ray()
     _save_configuration(run)
     try:
         pipeline.run(again)
     finally:
+        if served:
+            served.end()
         _report(pipeline)
 
 
@@ -87,13 +98,18 @@ def _save_configuration(run: Run) -> None:
 
 
 def _report(pipeline: Pipeline) -> None:
-    from train.results import as_builtins, results, table
+    from train.results import as_builtins, results, table, verdict_table, verdicts
 
     found = results(pipeline.steps.values())
     if found:
         Console(stderr=True).print(table(found))
+    judged = verdicts(pipeline.steps.values())
+    if judged:
+        Console(stderr=True).print(verdict_table(judged))
     published = {name: manifest.version for name, manifest in pipeline.published().items()}
+    published |= {language: verdict.promoted for language, verdict in judged.items() if verdict.promoted}
     figures = {"languages": as_builtins(found), "published": published, "failed": pipeline.failures}
+    figures |= {"traffic": msgspec.to_builtins(judged)} if judged else {}
     sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Collection
+from functools import partial
 from typing import Protocol
 
 from ray import serve as ray_serve
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp
 from common.languages import GENERALIST
 from common.models import fingerprint, load_config, load_tokenizer, stop_token_ids
 from common.types import GenerationRequest, Progress
+from serve.capture.capture import Capture
 from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.speculation import NGRAM, Drafters, Speculation
 from serve.handles import Directory, leases_of
@@ -170,6 +172,7 @@ class Router:
         context_length = settings.context_length(model.fingerprint.context_length)
         directory = Directory(model.fingerprint, context_length, refresh_s=settings.deployments_poll_s)
         metrics = Metrics(ray_metrics, ())
+        self._capture = _capture(settings, model, metrics)
         self._service = Service(model, (), settings, leases_of(verifier), directory, metrics)
 
     async def reconfigure(self, user_config: dict[str, list[str]]) -> None:
@@ -179,9 +182,16 @@ class Router:
     def __serve_build_asgi_app__(self) -> ASGIApp:
         # Serve's proxy sends the request's id back by itself.
         api = protect(
-            build_api(self._service),
+            build_api(self._service, self._capture),
             self._settings.protection,
             max_texts=self._settings.max_requests,
             send_ids=False,
         )
         return AccessLog(api)
+
+
+def _capture(settings: ServeSettings, model: TargetModel, metrics: Metrics) -> Capture | None:
+    if settings.capture is None:
+        return None
+    count = partial(metrics.instruments.add, "polydraft_captured_prompts", 1)
+    return Capture(settings.capture, TextCodec(model.tokenizer, settings.chat_template), count)

@@ -10,6 +10,7 @@ from common.engine.cache import BLOCK_SIZE
 from common.languages import GENERALIST, language_name
 from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
+from serve.capture.settings import CaptureSettings
 from serve.drafting.draft_length import SpeculationSettings
 from serve.http.protection import ProtectionSettings
 from serve.stream.replica import BEAT_S
@@ -135,6 +136,8 @@ class ServeSettings(Settings, frozen=True, kw_only=True):
     """Of the streams between routers and replicas; None leaves them unencrypted."""
     logs: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+    capture: CaptureSettings | None = None
+    """Keeps some prompts to train on; None keeps none."""
     verifier: ReplicaSettings = ReplicaSettings()
     drafter: ReplicaSettings = ReplicaSettings(num_cpus=0.5)
 

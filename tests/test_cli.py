@@ -46,6 +46,8 @@ def polydraft(
         (["train", "--language", "xx"], "--language xx: the configuration has de, fr"),
         (["train", "--from", "nowhere"], "'nowhere'"),
         (["train", "--from", "ngram"], "--from ngram: this configuration has no such stage"),
+        (["train", "--from-traffic", "nowhere"], "nowhere: no such folder"),
+        (["train", "--from-traffic", "."], "no captured prompts"),
         (["train", "--config", "tatoeba"], "--target"),
         (["train", "--config", "tatoeba", "--target", "missing"], "missing: no such folder"),
         (["serve"], "no such model; train it first"),

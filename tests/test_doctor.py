@@ -75,6 +75,13 @@ def test_what_is_right_is_told_as_right(run: Run) -> None:
         ("serve.protection={keys_file: none.yaml}", "serve.protection.keys_file", "wrong", "none.yaml: no such"),
         ("serve.host=0.0.0.0", "serve.protection.keys_file", "doubtful", "whoever reaches 0.0.0.0:8000 can ask"),
         ("serve.tls={certificate: c, key: k, authority: a}", "serve.tls", "wrong", "no such file: c"),
+        (
+            "serve.capture={folder: /dev/null/kept}",
+            "serve.capture",
+            "wrong",
+            "/dev/null is no folder",
+        ),
+        ("serve.capture={folder: /kept}", "serve.capture", "right", "1% of the prompts are kept in /kept"),
         ("serve.verifier.kv_tokens=32", "serve.verifier.kv_tokens", "doubtful", "texts end after 32 tokens"),
         ("serve.drafter.kv_tokens=32", "serve.verifier.kv_tokens", "doubtful", "more than 32 tokens are not drafted"),
         ("serve.verifier.tensor_parallel=2", "serve.verifier.tensor_parallel", "wrong", "num_key_value_heads is 1"),

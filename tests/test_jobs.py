@@ -65,6 +65,11 @@ def test_a_wrong_path_is_told_before_any_work(
     assert named in told
 
 
+def test_a_folder_of_prompts_must_be_one_that_every_machine_sees(submitted: Callable[..., Ended]) -> None:
+    status, told = submitted("train", "--run", "/r", "--from-traffic", "kept")
+    assert status == 1 and "--from-traffic kept: must be an absolute path" in told
+
+
 def test_every_file_that_is_missing_is_told_with_the_line_of_its_setting(
     submitted: Callable[..., Ended], tmp_path: Path
 ) -> None:

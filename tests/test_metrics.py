@@ -275,7 +275,7 @@ def exported(metric: Metric) -> set[str]:
 
 
 def test_labels_are_bounded() -> None:
-    allowed = {"language", "drafter", "finish_reason", "phase", "position", "model", "state"}
+    allowed = {"language", "drafter", "finish_reason", "phase", "position", "model", "state", "outcome"}
     assert {label for metric in (*ROUTER_METRICS, *ENGINE_METRICS) for label in metric.labels} <= allowed
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from train.phrasebook import LANGUAGES, pairs
 from train.phrasebook.english import realise as english
-from train.phrasebook.generate import FRAMES, REALISERS
+from train.phrasebook.generate import EVERYDAY, FRAMES, REALISERS, TRAVEL
 from train.phrasebook.meaning import Meaning
 
 SCRIPTS = {
@@ -241,3 +241,9 @@ def test_golden_sentences(block, meanings):
     target, *sources = block
     for language, source in zip(("de", "fr", "ja", "ru", "zh"), sources, strict=True):
         assert source in [REALISERS[language](meaning) for meaning in meanings[target]]
+
+
+def test_travellers_say_what_is_not_everyday() -> None:
+    assert {*TRAVEL} | {*EVERYDAY} == {*FRAMES} and not {*TRAVEL} & {*EVERYDAY}
+    travel, everyday = ({source for source, _ in pairs("de", 2000, frames=frames)} for frames in (TRAVEL, EVERYDAY))
+    assert len(travel) == len(everyday) == 2000 and not travel & everyday

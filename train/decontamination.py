@@ -19,7 +19,7 @@ class HeldOut:
     def __init__(self) -> None:
         self._set_of: dict[int, str] = {}
         self.found: dict[str, int] = {}
-        """Pairs dropped by `unseen` so far, by set; a pair that is in several sets counts for the first."""
+        """What was held out of what `holds` and `unseen` were given so far, by set; the first of several counts."""
 
     def add(self, name: str, texts: Iterable[str]) -> None:
         self.found.setdefault(name, 0)
@@ -36,14 +36,16 @@ class HeldOut:
         for known in np.load(folder / FILE, allow_pickle=False).tolist():
             self._set_of.setdefault(known, name)
 
+    def holds(self, texts: Iterable[str]) -> bool:
+        """Whether one of the texts of one thing is held out."""
+        name = next(filter(None, (self._set_of.get(_hash(text)) for text in texts)), None)
+        if name is not None:
+            self.found[name] += 1
+        return name is not None
+
     def unseen(self, pairs: Iterable[Pair]) -> Iterator[Pair]:
         """The pairs of which neither side is held out."""
-        for pair in pairs:
-            name = self._set_of.get(_hash(pair.source)) or self._set_of.get(_hash(pair.english))
-            if name is None:
-                yield pair
-            else:
-                self.found[name] += 1
+        return (pair for pair in pairs if not self.holds((pair.source, pair.english)))
 
 
 def _hash(text: str) -> int:

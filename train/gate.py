@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from train.evaluation.acceptance import Acceptance
 from train.evaluation.drafter import Evaluation, mean_length
+from train.evaluation.improvement import Improvement
 from train.recipe import PublishSettings
 
 ANYWAY = "--force publishes it anyway"
@@ -13,6 +14,18 @@ ANYWAY = "--force publishes it anyway"
 
 class NotWorthPublishing(ValueError):
     """A drafter that the gate refuses; the message says why."""
+
+
+def check_improvement(found: Improvement) -> None:
+    """Raise NotWorthPublishing unless more is certainly accepted of it on traffic, and not certainly less elsewhere.
+
+    Certainly: the lower end of the interval on held-out traffic is above 0, the upper end of the one on the ordinary
+    test text is not below 0.
+    """
+    if found.traffic.difference.low <= 0:
+        raise NotWorthPublishing(f"not certainly better on held-out traffic: {found.traffic} ({ANYWAY})")
+    if found.ordinary.difference.high < 0:
+        raise NotWorthPublishing(f"certainly worse on the ordinary test text: {found.ordinary} ({ANYWAY})")
 
 
 def check(settings: PublishSettings, own: Evaluation, promoted: Sequence[Acceptance] | None) -> None:

@@ -172,6 +172,24 @@ class Variant(Settings, frozen=True, kw_only=True):
     """The first so many of the target's answers are learned from; None: all."""
 
 
+class TrafficSettings(Settings, frozen=True, kw_only=True):
+    """What is made of served prompts (`--from-traffic`); see train.traffic_plan."""
+
+    min_prompts: int = 200
+    """Fewer distinct ones than this leave a language's drafter as it is."""
+    held_out_share: float = 0.2
+    """Of the prompts, to judge by; `evaluate.prompts` of them at most are asked."""
+    loop: dict[str, Any] = msgspec.field(default_factory=dict)
+    """The settings in which this finetuning differs from `finetune`, such as fewer `steps` for little traffic."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_prompts < 2:
+            raise ValueError(f"min_prompts is {self.min_prompts}, must be at least 2")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share is {self.held_out_share}, must be between 0 and 1")
+
+
 class Recipe(Settings, frozen=True, kw_only=True):
     """How drafters are made: the same way for every language."""
 
@@ -204,6 +222,7 @@ class Recipe(Settings, frozen=True, kw_only=True):
     variants: dict[str, Variant] = msgspec.field(default_factory=dict)
     """Other finetunings, by name."""
     publish: PublishSettings = PublishSettings()
+    traffic: TrafficSettings = TrafficSettings()
     workers: WorkerSettings = WorkerSettings()
     """Of each language's run."""
 
@@ -215,14 +234,20 @@ class Recipe(Settings, frozen=True, kw_only=True):
         if self.finetune.objective.teacher == "stored" and self.distill.teacher == "none":
             raise ValueError("finetune.objective.teacher is `stored`, but distill.teacher is `none`: nothing is stored")
         for name in self.variants:
-            if not name.isidentifier() or name == "alone":
-                raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, and not `alone`")
+            if not name.isidentifier() or name in ("alone", "traffic"):
+                raise ValueError(f"`{name}` cannot name a variant: letters, digits and `_`, not `alone` or `traffic`")
             self.finetuning(name)
+        assert self.traffic_finetuning
 
     def finetuning(self, variant: str) -> LoopSettings:
         """`finetune` with the differences of a variant. Raises SettingsError naming the setting."""
         changed = _changed(self.finetune, self.variants[variant].loop)
         return convert(changed, LoopSettings, where=f"variants.{variant}.loop")
+
+    @property
+    def traffic_finetuning(self) -> LoopSettings:
+        """The same, with the differences of `traffic`."""
+        return convert(_changed(self.finetune, self.traffic.loop), LoopSettings, where="traffic.loop")
 
 
 def _changed(settings: Settings, changes: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from train.evaluation.drafter import Evaluation
 from train.step import Step
+from train.traffic_tasks import Verdict, promote_if_better
 
 Results = dict[str, dict[str, Evaluation]]
 """By language and drafter."""
@@ -44,6 +45,22 @@ def table(results: Results) -> Table:
         for name, evaluation in drafters.items():
             cells = [format(value, ".2f") for value in (*_lengths(evaluation), *_speedups(evaluation))]
             shown.add_row(language, _title(name), *cells)
+    return shown
+
+
+def verdicts(steps: Iterable[Step]) -> dict[str, Verdict]:
+    """By language, of what was made of traffic and is decided."""
+    judged = [step for step in steps if step.work is promote_if_better and step.done]
+    return {step.owner: msgspec.convert(step.stage.facts(), Verdict) for step in judged}
+
+
+def verdict_table(verdicts: dict[str, Verdict]) -> Table:
+    """Two rows a language: tokens per verification on served prompts and on the test text."""
+    shown = Table("language", "text", "before", "after", "difference", "promoted")
+    for language, verdict in sorted(verdicts.items()):
+        for name, found in (("traffic", verdict.traffic), ("test", verdict.ordinary)):
+            cells = map(str, (found.before, found.after, found.difference))
+            shown.add_row(language, name, *cells, verdict.promoted or f"no: {verdict.why_not}")
     return shown
 
 

@@ -207,9 +207,14 @@ def _texts(row: Any, where: str) -> list[str]:
         pair = to_pair(row, where)
         return [pair.source, pair.english]
     question = to_question(row, where)
-    lines = [line for turn in question.turns for line in turn.splitlines()]
-    framed = [line.partition(":")[2] for line in lines]
-    return [text for text in (*question.turns, *lines, *framed, *question.references) if text.strip()]
+    parts = [part for turn in question.turns for part in parts_of(turn)]
+    return [text for text in (*parts, *question.references) if text.strip()]
+
+
+def parts_of(prompt: str) -> list[str]:
+    """What a prompt may be about: itself, each of its lines, and what follows the first colon of each."""
+    lines = prompt.splitlines()
+    return [prompt, *lines, *(line.partition(":")[2] for line in lines)]
 
 
 def to_question(row: Any, where: str) -> QuestionRow:

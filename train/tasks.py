@@ -19,8 +19,7 @@ from common.types import TokenIds
 from common.vocabulary import write_vocabulary
 from train.corpus import read_training, sample_part, write_corpus
 from train.distillation.answers import Prompt
-from train.distillation.distill import distill
-from train.distillation.shards import Distillation
+from train.distillation.distill import distill_stage
 from train.distillation.store import read_documents, read_taught_documents
 from train.documents import Prompter, documents
 from train.evaluation.drafter import Evaluation, evaluate
@@ -92,21 +91,10 @@ def prepare_generic(stage: Stage, recipe: Recipe, texts: Texts, target: Path) ->
 def distill_answers(stage: Stage, recipe: Recipe, corpus: Stage, language: str, target: Path) -> Steps:
     """The target's answers to training prompts of one language."""
     settings = recipe.distill
-
     prompter = Prompter(load_tokenizer(target), recipe.prompt, language)
     sources = [pair.source for pair in sample_part(corpus.folder, "train", settings.prompts, recipe.corpus.seed)]
     prompts = list(map(Prompt, map(prompter.prompt, sources), prompter.prompts(sources)))
-    work = Distillation(
-        folder=stage.folder / "answers",
-        target=target,
-        target_key=stage.inputs["target"],
-        language=language,
-        prompts=prompts,
-        settings=settings,
-    )
-    for counts in distill(work):
-        yield counts.total, work.total
-    stage.finish(**msgspec.to_builtins(counts))
+    yield from distill_stage(stage, prompts, language, target, settings)
 
 
 def prepare_finetuning(

@@ -143,6 +143,17 @@ def autoscale(languages: str, seconds: float, png: Path, **options: Any) -> None
 
 
 @bench.command()
+@click.option("--language", default="de", show_default=True, help="One that the phrasebook has.")
+@click.option("--run", "run_folder", default="runs/improvement", show_default=True, help="Folder of the results.")
+@click.option("--target", help="Folder of a target that knows the phrasebook, such as quickstart's; else one is made.")
+def improvement(language: str, run_folder: str, target: str | None) -> None:
+    """A drafter that learns from what it is asked: capture, train, judge, promote; its acceptance before and after."""
+    from cluster.bench.improvement import main
+
+    main(run_folder, language, target)
+
+
+@bench.command()
 @run_options
 @click.option("--pairs", default=5000, show_default=True, help="Sentence pairs trained on.")
 @click.option("--row-length", default=256, show_default=True, help="Tokens of a row.")

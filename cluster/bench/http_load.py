@@ -41,6 +41,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     temperature: float
     seed: int
     max_tokens: int
+    store: bool | None = None
+    """Whether the server may keep the prompt; None leaves it to the server."""
 
 
 class Reply(msgspec.Struct, kw_only=True):
@@ -53,6 +55,7 @@ class Reply(msgspec.Struct, kw_only=True):
     text: str = ""
     tokens: int = 0
     rounds: int = 0
+    drafter: str | None = None
     error: str | None = None
 
 
@@ -75,6 +78,7 @@ class _Usage(msgspec.Struct):
 
 class _Speculation(msgspec.Struct):
     rounds: int
+    drafter: str | None = None
 
 
 class _Event(msgspec.Struct):
@@ -143,7 +147,7 @@ async def read_reply(lines: AsyncIterable[bytes], reply: Reply) -> None:
         if event.usage is not None:
             reply.tokens = event.usage.completion_tokens
         if event.polydraft is not None:
-            reply.rounds = event.polydraft.rounds
+            reply.rounds, reply.drafter = event.polydraft.rounds, event.polydraft.drafter
     else:
         reply.error = reply.error or "the stream ended before its end mark"
     reply.text = "".join(text)

@@ -12,6 +12,7 @@ from common.engine.compatibility import check_config, check_ranks
 from common.languages import GENERALIST
 from common.models import ModelError, fingerprint, load_config, load_tokenizer, mismatch, stop_token_ids
 from common.registry import Registry
+from serve.capture.settings import CaptureSettings
 from serve.http.text import TextCodec
 from serve.settings import ServeSettings
 from serve.stream.tls import client_context, server_context
@@ -30,6 +31,8 @@ def serving_checks(run: Run) -> Iterator[Check]:
     yield Check("serve.protection.keys_file", lambda: _keys(serve), "polydraft keys new")
     if serve.tls is not None:
         yield Check("serve.tls", lambda: _tls(serve))
+    if serve.capture is not None:
+        yield Check("serve.capture", partial(_capture, serve.capture))
     if serve.tracing.endpoint is not None:
         yield Check("serve.tracing.endpoint", partial(_tracing, serve.tracing.endpoint))
 
@@ -102,6 +105,11 @@ def _tls(serve: ServeSettings) -> str:
     server_context(serve.tls)
     client_context(serve.tls)
     return f"{serve.tls.certificate}, {serve.tls.authority}"
+
+
+def _capture(capture: CaptureSettings) -> str:
+    capture.check()
+    return f"{capture.share:.0%} of the prompts are kept in {capture.folder}"
 
 
 def _tracing(endpoint: str) -> str:

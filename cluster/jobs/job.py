@@ -15,7 +15,13 @@ from common.settings import SettingsError
 
 Checks = Callable[[Run, str], Iterable[Check]]
 """Of a run and its data: what must be right before the command begins."""
-PATHS = {"--run": "run_folder", "--data": "data", "--target": "target", "--registry": "registry"}
+PATHS = {
+    "--run": "run_folder",
+    "--data": "data",
+    "--target": "target",
+    "--registry": "registry",
+    "--from-traffic": "traffic",
+}
 
 
 def as_job(command: click.Command, checks: Checks, **fixed: Any) -> click.Command:
@@ -35,7 +41,7 @@ def as_job(command: click.Command, checks: Checks, **fixed: Any) -> click.Comman
 def _require_shared(options: dict[str, Any]) -> None:
     """A job's working directory is a copy of its package on one machine, gone when the job is."""
     for option, name in PATHS.items():
-        path = options[name] or ""
+        path = options.get(name) or ""
         if option == "--run" and not path:
             raise SettingsError("--run: name a folder on storage that every machine of the cluster sees")
         if path and "://" not in path and not Path(path).is_absolute():

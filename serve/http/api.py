@@ -14,7 +14,8 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from serve.errors import ModelNotFound, ServiceUnavailable
+from serve.capture.capture import Capture
+from serve.errors import InvalidRequest, ModelNotFound, ServiceUnavailable
 from serve.http.answer_formats import AnswerFormat, ChatFormat, CompletionFormat
 from serve.http.answers import Answer
 from serve.http.choices import Choice, Piece
@@ -27,15 +28,15 @@ from serve.http.service import GenerationService
 from serve.http.streaming import DONE, EventStream, event, while_connected
 
 
-def build_api(service: GenerationService) -> FastAPI:
-    """The application in front of `service`. `request_id.RequestIds` belongs around it."""
+def build_api(service: GenerationService, capture: Capture | None = None) -> FastAPI:
+    """The application in front of `service`; `capture` is offered every prompt. `RequestIds` belongs around it."""
     app = FastAPI(
         title="polydraft",
         summary="Speculative decoding with a drafter for every language.",
         responses=ERROR_RESPONSES,
     )
     install_error_handlers(app)
-    endpoints = _Endpoints(service)
+    endpoints = _Endpoints(service, capture)
     app.post("/v1/completions")(endpoints.completions)
     app.post("/v1/chat/completions")(endpoints.chat_completions)
     app.get("/v1/models")(endpoints.models)
@@ -45,8 +46,9 @@ def build_api(service: GenerationService) -> FastAPI:
 
 
 class _Endpoints:
-    def __init__(self, service: GenerationService) -> None:
+    def __init__(self, service: GenerationService, capture: Capture | None) -> None:
         self._service = service
+        self._capture = capture
         self._preparation = Preparation(service)
         self._completion_format = CompletionFormat(service.codec)
         self._chat_format = ChatFormat(service.codec)
@@ -76,6 +78,8 @@ class _Endpoints:
     async def _admit(self, body: Body, request: Request) -> int | None:
         """Before the prompts are read, which is work. The most output tokens that may be asked for."""
         self._check_model(body.model)
+        if body.store and self._capture is None:
+            raise InvalidRequest("store: nothing is kept here: only false is accepted", "store")
         share = share_of(request)
         share.charge(body.texts)
         await self._service.refresh(body.speculation.drafter)
@@ -83,6 +87,8 @@ class _Endpoints:
 
     async def _answer(self, form: AnswerFormat, body: Body, choices: list[Choice], request: Request) -> Response:
         request.state.choices = choices  # for the access log
+        if self._capture is not None:
+            self._capture.offer(body, choices)
         answer = Answer(form, body.model, choices, body.stream_options or StreamOptions())
         pieces = interleaved([choice.write(self._service.generate) for choice in choices])
         if body.stream:

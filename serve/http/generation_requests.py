@@ -57,12 +57,7 @@ class Preparation:
     def chat(self, body: ChatCompletionRequest, allowed: int | None = None) -> list[Choice]:
         """The choices of the conversation."""
         try:
-            tokens = self._codec.render(
-                [message.for_template for message in body.messages],
-                add_generation_prompt=body.add_generation_prompt,
-                continue_final_message=body.continue_final_message,
-                variables=body.chat_template_kwargs,
-            )
+            tokens = self._codec.render(**body.conversation)
         except ValueError as error:
             raise InvalidRequest(str(error), "messages") from None
         limits = _Limits("messages", self._service.context_length, body.texts, allowed)

@@ -7,11 +7,12 @@ describes the client (`user`, `metadata`, `safety_identifier`, `prompt_cache_key
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, JsonValue, ValidationInfo, field_validator
 
 from common.types import MAX_LOGPROBS
+from serve.http.chat_messages import Message
 from serve.http.openai_fields import (
     Language,
     LogitBias,
@@ -76,6 +77,8 @@ class GenerationFields(Strict):
     speculation: SpeculationField = Speculation()
     """`auto`, `off`, a drafter's name, most tokens drafted a round, or an object with these two."""
 
+    store: bool | None = None
+    """Whether prompts may be kept to train drafters on: true, false, or, if absent, as the server is set up."""
     user: str | None = None
     min_tokens: Annotated[int, Only(0)] = 0
     skip_special_tokens: Annotated[bool, Only(True)] = True
@@ -145,30 +148,6 @@ class CompletionRequest(GenerationFields):
         return self.echo and self.logprobs is not None
 
 
-class TextPart(Strict):
-    type: Literal["text"]
-    text: Text
-
-
-class Message(Strict):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[TextPart]
-    name: str | None = None
-    """Of who speaks, for chat templates that tell it."""
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content)
-
-    @property
-    def for_template(self) -> dict[str, str]:
-        """Chat templates know the developer's role by its older name."""
-        message = {"role": "system" if self.role == "developer" else self.role, "content": self.text}
-        return message if self.name is None else message | {"name": self.name}
-
-
 class ChatCompletionRequest(GenerationFields):
     """`POST /v1/chat/completions`."""
 
@@ -191,7 +170,6 @@ class ChatCompletionRequest(GenerationFields):
     response_format: Annotated[dict[str, Any], Only({"type": "text"})] | None = None
     modalities: Annotated[list[str], Only(["text"])] | None = None
     service_tier: Annotated[str, Only("auto", "default")] = "auto"
-    store: Annotated[bool, Only(False)] = False
     add_special_tokens: Annotated[bool, Only(False)] = False
     metadata: dict[str, str] | None = None
     safety_identifier: str | None = None
@@ -239,6 +217,16 @@ class ChatCompletionRequest(GenerationFields):
     def alternatives(self) -> int | None:
         """How many likeliest tokens are told beside each token, None for no log-probabilities at all."""
         return self.top_logprobs if self.logprobs else None
+
+    @property
+    def conversation(self) -> dict[str, Any]:
+        """What the chat template is given: arguments of `text.TextCodec.render`."""
+        return {
+            "messages": [message.for_template for message in self.messages],
+            "add_generation_prompt": self.add_generation_prompt,
+            "continue_final_message": self.continue_final_message,
+            "variables": self.chat_template_kwargs,
+        }
 
     @property
     def question(self) -> str:

@@ -49,7 +49,24 @@ class TextCodec:
         continue_final_message: bool = False,
         variables: Mapping[str, str | int | float | bool] | None = None,
     ) -> TokenIds:
-        """Tokens of a conversation.
+        """Tokens of a conversation; see `conversation`."""
+        text = self.conversation(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            variables=variables,
+        )
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def conversation(
+        self,
+        messages: Sequence[dict[str, str]],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        variables: Mapping[str, str | int | float | bool] | None = None,
+    ) -> str:
+        """Text of a conversation, with all special tokens.
 
         Args:
             messages: each has a `role` and a `content`.
@@ -62,18 +79,19 @@ class TextCodec:
         if self._chat_template is None:
             raise ValueError("the target has no chat template: set `serve.chat_template` or use /v1/completions")
         try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages),
-                chat_template=self._chat_template,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
-                tokenize=False,
-                **(variables or {}),
+            return str(
+                self._tokenizer.apply_chat_template(
+                    list(messages),
+                    chat_template=self._chat_template,
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=continue_final_message,
+                    tokenize=False,
+                    **(variables or {}),
+                )
             )
         # A template's own operations fail as Python's do, say on a variable of another type.
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"the chat template refuses these messages: {error}") from None
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of `tokens`, without special tokens."""

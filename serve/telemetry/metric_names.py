@@ -124,6 +124,12 @@ ROUTER_METRICS = (
         boundaries=_TEXT_S,
         description="From a text's beginning at the router to its last token.",
     ),
+    Metric(
+        name="polydraft_captured_prompts",
+        kind="counter",
+        labels=("outcome",),
+        description="Prompts that were to be kept: stored, or dropped (too long, full queue, or not writable).",
+    ),
 )
 
 ENGINE_METRICS = (

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import ray
 
-from train.distillation.answers import DistillationError
-from train.distillation.settings import estimate_bytes
+from train.distillation.answers import DistillationError, Prompt
+from train.distillation.settings import DistillSettings, estimate_bytes
 from train.distillation.shards import Distillation, ShardMaker
 from train.distillation.store import Counts, begin, missing, read_counts
+from train.stages import Stage
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,23 @@ def distill(work: Distillation) -> Iterator[Counts]:
     assert counts.total == work.total, "every question is accounted for"
     if not counts.success:
         raise DistillationError(f"{work.folder}: no answer left, {counts.error} errors, {counts.skipped} skipped")
+
+
+def distill_stage(
+    stage: Stage, prompts: Sequence[Prompt], language: str, target: Path, settings: DistillSettings
+) -> Iterator[tuple[int, int]]:
+    """The whole work of a stage that holds answers; yields (done, total)."""
+    work = Distillation(
+        folder=stage.folder / "answers",
+        target=target,
+        target_key=stage.inputs["target"],
+        language=language,
+        prompts=prompts,
+        settings=settings,
+    )
+    for counts in distill(work):
+        yield counts.total, work.total
+    stage.finish(**msgspec.to_builtins(counts))
 
 
 def _in_process(work: Distillation, numbers: list[int]) -> Iterator[Counts]:

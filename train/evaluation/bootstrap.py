@@ -58,6 +58,11 @@ def difference_of_means(sums: Floats) -> Floats:
     return (sums[..., 0] - sums[..., 1]) / sums[..., 2]
 
 
+def difference_of_ratios(sums: Floats) -> Floats:
+    """The first two columns' ratio less the next two's: how much more."""
+    return ratio(sums[..., :2]) - ratio(sums[..., 2:])
+
+
 def ratio_of_ratios(sums: Floats) -> Floats:
     """The first two columns' ratio over the next two's: how many times as fast."""
     return ratio(sums[..., :2]) / ratio(sums[..., 2:])

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from common.engine.decoding import Decoder, build_decoder
 from common.engine.drafters import DraftModel, load_drafter
 from common.models import load_model, load_tokenizer, stop_token_ids
-from common.types import TokenIds
+from common.types import SpeculationStats, TokenIds
 from train.evaluation.acceptance import Acceptance, measure_acceptance, requests_at
 from train.evaluation.speed import Speed, measure_speed
 from train.recipe import EvaluateSettings
@@ -65,6 +65,13 @@ class Models:
         """One entry a temperature; `on_finish` is called once a text."""
         decoder = self._decoder(prompts, self._settings.concurrency, self._drafter)
         return measure_acceptance(decoder, prompts, self._settings, self._stop, on_finish)
+
+    def texts(self, prompts: Sequence[TokenIds]) -> list[SpeculationStats]:
+        """What speculation did for each prompt, over all temperatures."""
+        decoder, settings = self._decoder(prompts, self._settings.concurrency, self._drafter), self._settings
+        asked = [requests_at(temperature, prompts, settings, self._stop) for temperature in settings.temperatures]
+        written = zip(*map(decoder.generate, asked), strict=True)
+        return [sum((text.stats for text in texts), SpeculationStats()) for texts in written]
 
     def speeds(self, prompts: Sequence[TokenIds]) -> Iterator[Speed]:
         """One entry a temperature, as it is measured."""

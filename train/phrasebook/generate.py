@@ -23,7 +23,8 @@ REALISERS: dict[str, Callable[[Meaning], str]] = {
 }
 LANGUAGES: tuple[str, ...] = tuple(REALISERS)
 
-FRAMES: tuple[tuple[int, Callable[[], Iterable[Meaning]]], ...] = (
+Frames = tuple[tuple[int, Callable[[], Iterable[Meaning]]], ...]
+FRAMES: Frames = (
     (11, acts.meals),
     (14, acts.purchases),
     (5, acts.pastimes),
@@ -61,9 +62,13 @@ FRAMES: tuple[tuple[int, Callable[[], Iterable[Meaning]]], ...] = (
     (4, talk.pairs_of_acts),
 )
 """Every kind of sentence with its share among the sentences drawn first."""
+TRAVEL: Frames = tuple(frame for frame in FRAMES if frame[1].__module__ == phrases.__name__)
+"""What travellers say."""
+EVERYDAY: Frames = tuple(frame for frame in FRAMES if frame not in TRAVEL)
+"""All else."""
 
 
-def pairs(language: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
+def pairs(language: str, count: int, seed: int = 0, frames: Frames = FRAMES) -> list[tuple[str, str]]:
     """Draw `count` (source, English) sentences with distinct sources; the same seed draws the same ones.
 
     The kinds of sentences keep their shares until one of them has no more. Raises ValueError for a language
@@ -73,7 +78,7 @@ def pairs(language: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
         raise ValueError(f"language {language!r} is not in the phrasebook, which has {', '.join(LANGUAGES)}")
     realise = REALISERS[language]
     drawn: dict[str, str] = {}
-    for meaning in _shuffled(seed):
+    for meaning in _shuffled(seed, frames):
         if len(drawn) >= count:
             break
         source = realise(meaning)
@@ -84,15 +89,15 @@ def pairs(language: str, count: int, seed: int = 0) -> list[tuple[str, str]]:
     return list(drawn.items())
 
 
-def _shuffled(seed: int) -> Iterator[Meaning]:
-    """All meanings, those of each frame in random order, the frames interleaved by their shares.
+def _shuffled(seed: int, frames: Frames) -> Iterator[Meaning]:
+    """All meanings of `frames`, those of each frame in random order, the frames interleaved by their shares.
 
     Only ``random()`` is drawn from: Python promises its sequence for a seed, over versions, for no other method.
     """
     rng = random.Random(seed)
     ranked: list[tuple[float, int, int]] = []
     meanings: list[list[Meaning]] = []
-    for frame, (share, enumerate_meanings) in enumerate(FRAMES):
+    for frame, (share, enumerate_meanings) in enumerate(frames):
         meanings.append(list(enumerate_meanings()))
         order = sorted((rng.random(), index) for index in range(len(meanings[frame])))
         ranked += [((rank + rng.random()) / share, frame, index) for rank, (_, index) in enumerate(order)]
