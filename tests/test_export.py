@@ -18,8 +18,7 @@ from common.vocabulary import VOCABULARY_FILE, write_vocabulary
 from train.export import save
 from train.initial import save_initial_drafter
 from train.job import LoopSettings, TrainingJob
-from train.recipe import ModelShape
-from train.shapes import DrafterInit
+from train.shapes import DrafterInit, ModelShape
 
 SHAPE = ModelShape(hidden_size=32, num_layers=1, num_heads=4, intermediate_size=48)
 KEPT = torch.arange(1, 400, 2)

@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from common.models import ModelError, fingerprint, load_config, load_model, load_tokenizer, mismatch
 from train.initial import save_initial_drafter
 from train.pruning import keep_layers, spread_layers
-from train.recipe import ModelShape
-from train.shapes import DrafterInit
+from train.shapes import DrafterInit, ModelShape
 
 TINY = ModelShape(hidden_size=32, num_layers=2, num_heads=4, intermediate_size=48)
 TOKENS = torch.tensor([[5, 6, 7, 8]])

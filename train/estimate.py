@@ -13,7 +13,8 @@ from train.distillation.settings import estimate_bytes
 from train.job import LoopSettings
 from train.plan import Plan
 from train.progress import read_progress
-from train.recipe import ModelShape, Recipe
+from train.recipe import Recipe
+from train.shapes import ModelShape
 from train.step import Step, Training
 from train.validation import TEMPERATURES
 

@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrai
 
 from common.models import ModelError, fingerprint, load_config, load_model, load_tokenizer, mismatch
 from train.pruning import keep_layers, spread_layers
-from train.recipe import ModelShape, TargetSettings
-from train.shapes import DrafterInit
+from train.recipe import TargetSettings
+from train.shapes import DrafterInit, ModelShape
 
 BEGIN, END, PAD = "<s>", "</s>", "<pad>"
 

@@ -10,24 +10,7 @@ from common.settings import Settings, convert
 from train.corpus import CorpusSettings
 from train.distillation.settings import DistillSettings
 from train.job import LoopSettings
-from train.shapes import DrafterInit, NgramSettings, VocabularySettings
-
-
-class ModelShape(Settings, frozen=True, kw_only=True):
-    """A Llama-shaped decoder, with the target's vocabulary and context."""
-
-    hidden_size: int
-    """Width of the layers, a multiple of `num_heads`."""
-    num_layers: int
-    """Decoder layers."""
-    num_heads: int
-    """Attention heads of each layer."""
-    intermediate_size: int
-    """Width of the feed-forward part of a layer."""
-
-    def __post_init__(self) -> None:
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
+from train.shapes import DrafterInit, ModelShape, NgramSettings, VocabularySettings
 
 
 class WorkerSettings(Settings, frozen=True, kw_only=True):
@@ -182,6 +165,7 @@ class TrafficSettings(Settings, frozen=True, kw_only=True):
     loop: dict[str, Any] = msgspec.field(default_factory=dict)
     """The settings in which this finetuning differs from `finetune`, such as fewer `steps` for little traffic."""
     seed: int = 0
+    """Of the choice of prompts that are held out."""
 
     def __post_init__(self) -> None:
         if self.min_prompts < 2:

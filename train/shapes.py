@@ -1,10 +1,27 @@
-"""What a drafter is before training: its weights, its vocabulary; or a table of n-grams."""
+"""What a drafter is before training: its shape, its weights, its vocabulary; or a table of n-grams."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from common.settings import Settings
+
+
+class ModelShape(Settings, frozen=True, kw_only=True):
+    """A Llama-shaped decoder, with the target's vocabulary and context."""
+
+    hidden_size: int
+    """Width of the layers, a multiple of `num_heads`."""
+    num_layers: int
+    """Decoder layers."""
+    num_heads: int
+    """Attention heads of each layer."""
+    intermediate_size: int
+    """Width of the feed-forward part of a layer."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}")
 
 
 class DrafterInit(Settings, frozen=True, kw_only=True):

@@ -9,13 +9,12 @@ import msgspec
 from pydantic import BaseModel
 
 from cluster.reference.tables import anchor, either, table
+from serve.http.chat_messages import Message, TextPart
 from serve.http.openai import (
     ChatCompletionRequest,
     CompletionRequest,
     GenerationFields,
-    Message,
     StreamOptions,
-    TextPart,
 )
 from serve.http.openai_fields import Speculation
 

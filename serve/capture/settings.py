@@ -22,6 +22,7 @@ class CaptureSettings(Settings, frozen=True, kw_only=True):
     redact: tuple[str, ...] = ()
     """Regular expressions of what is taken out, beside redaction.PATTERNS."""
     keep_days: float = 30.0
+    """Older files are deleted."""
     max_megabytes: float = 256.0
     """Of all files in the folder; then the oldest go."""
 

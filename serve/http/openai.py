@@ -23,7 +23,6 @@ from serve.http.openai_fields import (
     StopStrings,
     StopTokens,
     Strict,
-    Text,
     prompts_of,
 )
 from serve.http.text import RESERVED_VARIABLES
