@@ -27,7 +27,7 @@ STUDIES = ("speed", "http", "domains", "quality", "peers", "scaling", "judge")
 @click.group(invoke_without_command=True)
 @options_with(DEFAULT)
 @click.option("--what", default="all", show_default=True, help=f"Of {', '.join(STUDIES)}; commas between.")
-@click.option("--quick", is_flag=True, help="A tenth of the work: a first look, with wide intervals.")
+@click.option("--quick", is_flag=True, help="A tenth of the work, all but scaling: a first look.")
 @click.option("--output", type=click.Path(path_type=Path), help="Folder of the report; <run>/evaluation/report.")
 @click.pass_context
 def evaluate(
@@ -42,7 +42,7 @@ def evaluate(
     from train.evaluation.report.findings import read_findings
     from train.evaluation.report.page import write_report
 
-    chosen = _chosen(what)
+    chosen = _chosen(what, quick=quick)
     run = run_of(config_name, **options)
     if config_name == DEFAULT:
         from cluster.quickstart import train_default
@@ -57,11 +57,12 @@ def evaluate(
     sys.stdout.write(msgspec.json.encode(_figures(chosen, findings, written)).decode() + "\n")
 
 
-def _chosen(what: str) -> list[str]:
-    names = list(STUDIES) if what == "all" else what.split(",")
+def _chosen(what: str, *, quick: bool) -> list[str]:
+    there = [name for name in STUDIES if not quick or name != "scaling"]
+    names = there if what == "all" else what.split(",")
     for name in names:
-        if name not in STUDIES:
-            raise SettingsError(f"--what: `{name}` is not among {', '.join(STUDIES)}")
+        if name not in there:
+            raise SettingsError(f"--what: `{name}` is not among {', '.join(there)}{' (--quick)' if quick else ''}")
     return names
 
 

@@ -16,6 +16,7 @@ import torch
 from click.testing import CliRunner
 from lab_run import LANGUAGES, make_lab, make_run, settings
 
+from cluster.config import load_config
 from cluster.evaluate_command import STUDIES, evaluate
 from common.settings import SettingsError
 from train.evaluation.bootstrap import Interval
@@ -132,6 +133,13 @@ def test_a_run_beside_itself_is_the_same(measured: Lab, tmp_path: Path) -> None:
 def test_a_study_that_does_not_exist_is_refused() -> None:
     result = CliRunner().invoke(evaluate, ["--what", "speed,sped"])
     assert isinstance(result.exception, SettingsError) and "`sped` is not among" in str(result.exception)
+
+
+def test_a_first_look_trains_nothing() -> None:
+    result = CliRunner().invoke(evaluate, ["--quick", "--what", "speed,scaling"])
+    assert isinstance(result.exception, SettingsError) and "`scaling` is not among" in str(result.exception)
+    lab = load_config("comparison").lab
+    assert lab.scaling is not None and lab.quick().scaling is None
 
 
 def test_every_study_can_be_named() -> None:

@@ -122,13 +122,14 @@ class LabSettings(Settings, frozen=True, kw_only=True):
             raise ValueError("sets must have names of their own, and none may be called `corpus`")
 
     def quick(self) -> LabSettings:
-        """A tenth of the work, for a first look: intervals are wide, nothing else is other."""
+        """A tenth of the work, for a first look: intervals are wide, and nothing is trained for it."""
         return msgspec.structs.replace(
             self,
             questions=min(self.questions, 8),
             repetitions=1,
             draft_lengths=self.draft_lengths[:3],
-            domain_questions=min(self.domain_questions, 8),
+            domain_questions=min(self.domain_questions, 4),
             peer_questions=min(self.peer_questions, 4),
             law_texts=min(self.law_texts, 100),
+            scaling=None,
         )
