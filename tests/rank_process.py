@@ -59,14 +59,14 @@ def lead() -> None:
     for line in map(str.strip, sys.stdin):
         if line != "write":
             if writer is not None:
-                ranks.dismiss()
+                ranks.tell([])
             writer = Writer(line)
             continue
         assert writer is not None
         ways = [(temperature, speculative) for temperature in (0.0, 1.0) for speculative in (False, True)]
         answer([[writer.texts(t, speculative=s) for t, s in ways], writer.target.memory.preemptions])
     if writer is not None:
-        ranks.dismiss()
+        ranks.tell([])
 
 
 def follow() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from common.engine.cache import BlockPool, CacheIntegrityError
-from common.engine.sequence import CachedSequence
+from common.engine.sequence import CachedSequence, slots
 
 SIZE = 4
 
@@ -71,7 +71,7 @@ class Cache(RuleBasedStateMachine):
         fits = needed <= self.pool.available_blocks
         assert text.sequence.grow(len(tokens)) == fits
         if fits:
-            for position, slot in enumerate(text.sequence.slots(start, start + len(tokens)), start):
+            for position, slot in enumerate(slots(text.sequence.blocks, start, start + len(tokens), SIZE), start):
                 self.written[slot] = tuple(text.tokens[: position + 1])
             text.sequence.cached += tokens
             text.cached = text.tokens[: start + len(tokens)]
@@ -122,7 +122,7 @@ class Cache(RuleBasedStateMachine):
     def every_sequence_reads_its_own_text(self) -> None:
         for text in self.texts:
             assert text.sequence.cached == text.cached
-            for position, slot in enumerate(text.sequence.slots(0, text.sequence.length)):
+            for position, slot in enumerate(slots(text.sequence.blocks, 0, text.sequence.length, SIZE)):
                 assert self.written[slot] == tuple(text.cached[: position + 1])
 
     def teardown(self) -> None:
@@ -165,7 +165,7 @@ def test_two_that_ran_the_same_text_share_it_once_it_is_registered() -> None:
     both = [sequence_in(pool, [1] * 9), sequence_in(pool, [1] * 9)]
     assert both[0].blocks[:2] == both[1].blocks[:2] and both[0].blocks[2] != both[1].blocks[2]
     assert pool.held_blocks == 4
-    assert both[0].slots(0, 8) == both[1].slots(0, 8)
+    assert slots(both[0].blocks, 0, 8, SIZE) == slots(both[1].blocks, 0, 8, SIZE)
 
 
 def test_texts_whose_hashes_collide_are_not_taken_for_each_other() -> None:

@@ -68,37 +68,30 @@ def load_part(folder: str | Path, *, ranks: int, dtype: str) -> PreTrainedModel:
 
 
 def tell(spans: Sequence[Span]) -> None:
-    """Rank 0's word to the others, who `follow`: what the pass that comes runs. Raises RankLost."""
+    """What the coming pass runs: rank 0's word to those who `follow`; no spans, and they stop. Raises RankLost."""
     message = torch.tensor(_encode(spans))
     with _others("between two passes"):
         dist.broadcast(torch.tensor([len(message)]), src=0)
         dist.broadcast(message, src=0)
 
 
-def dismiss() -> None:
-    """Rank 0's last word about a model: the others' `follow` returns. Raises RankLost."""
-    with _others("before it was dismissed"):
-        dist.broadcast(torch.tensor([0]), src=0)
-
-
 def follow(model: PreTrainedModel, *, kv_tokens: int) -> None:
-    """Run this rank's part of all that rank 0 runs; returns when it is dismissed.
+    """Run this rank's part of all that rank 0 runs; returns when it is told of no spans.
 
     Raises RankLost; of a loss in the midst of a pass PyTorch's RuntimeError.
     """
     forward_pass = ForwardPass(model, kv_tokens=kv_tokens)
-    while (message := _heard()) is not None:
-        forward_pass.run(_decode(message))
+    while spans := _heard():
+        forward_pass.run(spans)
 
 
-def _heard() -> list[int] | None:
+def _heard() -> list[Span]:
     length = torch.zeros(1, dtype=torch.int64)
     with _others("between two passes"):
         dist.broadcast(length, src=0)
         message = torch.zeros(int(length), dtype=torch.int64)
-        if len(message):
-            dist.broadcast(message, src=0)
-    return message.tolist() if len(message) else None
+        dist.broadcast(message, src=0)
+    return _decode(message.tolist())
 
 
 def _encode(spans: Sequence[Span]) -> list[int]:

@@ -45,10 +45,6 @@ class CachedSequence:
         """Tokens that can be run before it must grow."""
         return len(self.blocks) * self._pool.block_size - self.length
 
-    def slots(self, start: int, stop: int) -> list[int]:
-        """Where the keys and values of tokens[start:stop] are in the pool."""
-        return slots(self.blocks, start, stop, self._pool.block_size)
-
     def blocks_of(self, length: int) -> list[int]:
         """Those of the first `length` tokens."""
         return self.blocks[: self._pool.blocks_for(length)]
