@@ -63,7 +63,30 @@ def test_what_is_measured_can_be_written_and_read(
     costs = measure(run, Traffic(languages={"de": asked, "fr": asked}))
     assert set(costs.drafters) == {"de"}
     assert "fr is planned without a drafter" in caplog.text
-    assert costs.provenance["target"] == str(target)
+    assert costs.provenance["target"] == str(target) and costs.temperature == 0.0
     path = tmp_path / "costs.yaml"
     path.write_text(yaml.safe_dump(msgspec.to_builtins(costs)), encoding="utf8")
     assert load(path, Costs) == costs
+
+
+def test_a_drafter_that_the_server_would_refuse_is_not_planned_with(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(measuring, "measure_coordination", Coordination)
+    monkeypatch.setattr(measuring, "TEXTS", (1,))
+    registry, fits = Registry(tmp_path / "registry"), fingerprint(load_tokenizer(target), load_model_config(target))
+    foreign = msgspec.structs.replace(fits, tokens="others")
+    made = registry.publish("de", target, target="t", fingerprint=foreign, metrics=METRICS, provenance={})
+    registry.promote("de", made.version)
+    asked = LanguageTraffic(requests_per_s=1.0, prompt_tokens=8.0, output_tokens=8.0)
+    run = make_run("laptop", load_config("laptop"), folder=str(tmp_path), target=str(target))
+    assert measure(run, Traffic(languages={"de": asked})).drafters == {}
+    assert "de is planned without a drafter" in caplog.text
+
+
+def test_a_divided_target_is_not_measured(target: Path, tmp_path: Path) -> None:
+    config = load_config("laptop", ["serve.verifier.tensor_parallel=2"])
+    run = make_run("laptop", config, folder=str(tmp_path), target=str(target))
+    asked = LanguageTraffic(requests_per_s=1.0, prompt_tokens=8.0, output_tokens=8.0)
+    with pytest.raises(SettingsError, match=r"serve\.verifier\.tensor_parallel"):
+        measure(run, Traffic(languages={"de": asked}))

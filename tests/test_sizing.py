@@ -36,6 +36,15 @@ ASKED = LanguageTraffic(requests_per_s=10.0, prompt_tokens=100.0, output_tokens=
 TRAFFIC = Traffic(languages={"de": ASKED, "fr": REPLACE(ASKED, requests_per_s=4.0), "ja": ASKED})
 
 
+def times(traffic: Traffic, factor: float) -> Traffic:
+    """So many times as many requests."""
+    more = {
+        language: REPLACE(asked, requests_per_s=factor * asked.requests_per_s)
+        for language, asked in traffic.languages.items()
+    }
+    return REPLACE(traffic, languages=more)
+
+
 def one_text(
     acceptance: float, *, draft_ms: float = 1.5, texts: float = 1.0, **speculation: float
 ) -> tuple[int, float]:
@@ -93,9 +102,9 @@ def test_a_plain_traffic_by_hand() -> None:
     costs = Costs(verifier=StepCosts(steps_ms=((1, 30.0),)), coordination=NOTHING)
     sized = size(traffic, costs, SERVE)
     assert sized.replicas == Replicas(verifiers=1, drafters={})
-    assert sized.full.requests_per_s == pytest.approx(48 / (200 * 0.030))
+    assert Workload(traffic, costs, SERVE).full(sized.replicas).requests_per_s == pytest.approx(48 / (200 * 0.030))
     assert sized.utilisation == pytest.approx(0.75, rel=0.01)
-    assert size(traffic.times(1.01), costs, SERVE).replicas.verifiers == 2
+    assert size(times(traffic, 1.01), costs, SERVE).replicas.verifiers == 2
 
 
 def test_memory_bounds_the_texts_of_a_verifier() -> None:
@@ -105,7 +114,7 @@ def test_memory_bounds_the_texts_of_a_verifier() -> None:
 
 
 def test_drafters_save_verifiers_and_hold_all_texts() -> None:
-    sized, plain = (size(TRAFFIC.times(8.0), costs, SERVE) for costs in (COSTS, COSTS.plain()))
+    sized, plain = (size(times(TRAFFIC, 8.0), costs, SERVE) for costs in (COSTS, COSTS.plain()))
     assert sized.replicas.verifiers < plain.replicas.verifiers
     assert set(sized.replicas.drafters) == {"de", "fr"}
     for language, number in sized.replicas.drafters.items():
@@ -121,6 +130,18 @@ def test_a_slow_drafter_gets_replicas_where_they_cost_less_than_verifiers() -> N
     assert cheap.replicas.verifiers < dear.replicas.verifiers
     assert cheap.replicas.drafters["de"] > dear.replicas.drafters["de"]
     assert all(sized.load.rounds["de"].drafted for sized in (dear, cheap)), "or they would be paid for nothing"
+
+
+def test_two_halves_of_a_traffic_cost_about_what_the_whole_does() -> None:
+    """All wait for the slower of two equally slow drafters, so that one more of either alone carries nothing more."""
+    slow = DrafterCosts(steps_ms=((1, 1.0), (64, 30.0)), acceptance=(0.9,))
+    costs = Costs(verifier=STEPS, drafters={"de": slow, "fr": slow}, coordination=NOTHING)
+    whole = Traffic(languages={"de": REPLACE(ASKED, requests_per_s=60.0)}, prices=Prices(drafter=0.01))
+    halves = REPLACE(whole, languages=dict.fromkeys(("de", "fr"), REPLACE(ASKED, requests_per_s=30.0)))
+    one, two = (size(traffic, costs, SERVE) for traffic in (whole, halves))
+    assert two.replicas.verifiers == one.replicas.verifiers
+    assert two.cost_per_hour == pytest.approx(one.cost_per_hour, rel=0.05)
+    assert two.replicas.drafters["de"] == pytest.approx(two.replicas.drafters["fr"], abs=1)
 
 
 rates = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=4)
@@ -145,17 +166,17 @@ amounts = st.floats(0.01, 200.0)
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(costs_of_anything, amounts, st.floats(1.0, 5.0))
 def test_more_traffic_never_costs_less(costs: Costs, amount: float, factor: float) -> None:
-    traffic = TRAFFIC.times(amount / 24.0)
-    less, more = size(traffic, costs, SERVE), size(traffic.times(factor), costs, SERVE)
+    traffic = times(TRAFFIC, amount / 24.0)
+    less, more = size(traffic, costs, SERVE), size(times(traffic, factor), costs, SERVE)
     assert more.cost_per_hour >= less.cost_per_hour
-    without, more_without = (size(one, costs.plain(), SERVE) for one in (traffic, traffic.times(factor)))
+    without, more_without = (size(one, costs.plain(), SERVE) for one in (traffic, times(traffic, factor)))
     assert more_without.replicas.verifiers >= without.replicas.verifiers
 
 
 @settings(deadline=None, max_examples=40, derandomize=True)
 @given(costs_of_anything, amounts, st.floats(0.1, 1.0))
 def test_all_requests_are_carried_within_the_utilisation(costs: Costs, amount: float, utilisation: float) -> None:
-    traffic = REPLACE(TRAFFIC.times(amount / 24.0), utilisation=utilisation)
+    traffic = REPLACE(times(TRAFFIC, amount / 24.0), utilisation=utilisation)
     sized = size(traffic, costs, SERVE)
     assert sized.utilisation <= utilisation * (1.0 + 1e-6)
     assert carried(sized) >= amount * (1.0 - 1e-6)
@@ -166,10 +187,10 @@ def test_all_requests_are_carried_within_the_utilisation(costs: Costs, amount: f
 @given(costs_of_anything, amounts)
 def test_nothing_is_drafted_that_is_never_accepted(costs: Costs, amount: float) -> None:
     useless = {name: REPLACE(drafter, acceptance=(0.0,)) for name, drafter in costs.drafters.items()}
-    sized = size(TRAFFIC.times(amount / 24.0), REPLACE(costs, drafters=useless), SERVE)
+    sized = size(times(TRAFFIC, amount / 24.0), REPLACE(costs, drafters=useless), SERVE)
     assert sized.replicas.drafters == {}
     assert all(rounds.drafted == 0 for rounds in sized.load.rounds.values())
-    assert sized.cost_per_hour == size(TRAFFIC.times(amount / 24.0), costs.plain(), SERVE).cost_per_hour
+    assert sized.cost_per_hour == size(times(TRAFFIC, amount / 24.0), costs.plain(), SERVE).cost_per_hour
 
 
 def carried(sized: Sizing) -> float:
@@ -237,4 +258,10 @@ def test_costs_that_were_never_measured_are_asked_for(tmp_path: Path) -> None:
     options = write(tmp_path, ONE)
     (tmp_path / "costs.yaml").unlink()
     with pytest.raises(SettingsError, match=r"costs\.yaml: nothing has been measured; --measure does it"):
+        CliRunner().invoke(plan, options, catch_exceptions=False)
+
+
+def test_costs_of_another_temperature_are_not_used(tmp_path: Path) -> None:
+    options = write(tmp_path, ONE, MEASURED + "temperature: 1\n")
+    with pytest.raises(SettingsError, match=r"temperature is 0, but .*costs\.yaml was measured at 1"):
         CliRunner().invoke(plan, options, catch_exceptions=False)

@@ -40,6 +40,9 @@ def plan(data: str, traffic_file: Path, costs_file: Path | None, measure: bool, 
     elif not path.exists():
         raise SettingsError(f"{path}: nothing has been measured; --measure does it, --costs names another file")
     costs, serve = load(path, Costs), run.config.serve
+    if costs.temperature not in (None, traffic.temperature):
+        measured = f"{path} was measured at {costs.temperature:g}; --measure does it anew, --costs names another file"
+        raise SettingsError(f"{traffic_file}: temperature is {traffic.temperature:g}, but {measured}")
     sizing, plain = size(traffic, costs, serve), size(traffic, costs.plain(), serve)
     report(
         sentence(sizing),

@@ -14,6 +14,7 @@ import torch
 from cluster.bench.coordination import measure_coordination
 from cluster.capacity.costs import Costs, DrafterCosts, StepCosts
 from cluster.capacity.traffic import Traffic
+from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.engine.cache import BLOCK_SIZE
 from common.engine.drafters import DraftModel, load_drafter, make_runner
@@ -47,14 +48,18 @@ logger = logging.getLogger(__name__)
 def measure(run: Run, traffic: Traffic) -> Costs:
     """Of the run's target and of its registered drafters for the traffic's languages; and of coordination.
 
-    Raises ModelError, RegistryError, or SettingsError if a drafter was not evaluated at the traffic's temperature.
+    Raises ModelError, RegistryError, or SettingsError if a drafter was not evaluated at the traffic's temperature, or
+    the target is divided.
     """
     serve, registry = run.config.serve, Registry(run.registry)
+    if serve.verifier.tensor_parallel > 1:
+        raise SettingsError("serve.verifier.tensor_parallel: a divided target is not measured here; write its --costs")
+    usable = usable_drafters(run.config, run.target, run.registry)
     drafters: dict[str, DrafterCosts] = {}
     for language in traffic.languages:
-        manifest = registry.current(serve.registered(language))
+        manifest = usable.get(language)
         if manifest is None:
-            logger.warning("%s is planned without a drafter: none is published", language)
+            logger.warning("%s is planned without a drafter: the server would have none", language)
             continue
         rates = acceptance(manifest, traffic.temperature)
         steps = drafter_steps(registry.fetch(manifest, run.folder / "cache"), serve.drafter)
@@ -63,7 +68,8 @@ def measure(run: Run, traffic: Traffic) -> Costs:
         verifier=verifier_steps(run.target, serve.verifier),
         drafters=drafters,
         coordination=measure_coordination(),
-        provenance=provenance(target=str(run.target), registry=run.registry, temperature=traffic.temperature),
+        temperature=traffic.temperature,
+        provenance=provenance(target=str(run.target), registry=run.registry),
     )
 
 

@@ -1,7 +1,9 @@
-"""The cheapest replicas that carry a traffic.
+"""The replicas that carry a traffic: the cheapest with which each language whose drafts save time is drafted for.
 
-For each number of verifiers drafters are added where one more carries most, until all requests are carried; of these
-the cheapest is taken. So more requests of the same kinds never come out cheaper.
+For each number of verifiers drafters are added where more of them shorten the drafts most, until all requests are
+carried; of these the cheapest is taken. What is added does not depend on the requests, so more of the same kinds never
+come out cheaper. That a step by itself carries no more says nothing: all texts wait for the slowest draft, and where
+two languages' are equally slow both need more.
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from serve.settings import ServeSettings
 
 PLENTY = 1_000_000
 """So many drafters that none is ever waited for."""
-FASTER = 1.05
-"""How many times as many drafters are tried where so few would be too slow to draft."""
+MORE = 1.05
+"""How many times as many drafters a step is, one at least."""
 WORTH = 1e-3
-"""Share by which a drafter more must raise what is carried."""
+"""Share of the time of a drafted token that a step must win."""
 
 
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,41 +32,48 @@ class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     replicas: Replicas
     load: Load
     """At the traffic as it is."""
-    full: Load
-    """At the most that the utilisation allows."""
     utilisation: float
     """Of the verifiers."""
     cost_per_hour: float
 
 
 def size(traffic: Traffic, costs: Costs, serve: ServeSettings) -> Sizing:
-    """The cheapest that carries the traffic at its utilisation."""
+    """The cheapest, as said above, that carries the traffic at its utilisation."""
     workload = Workload(traffic, costs, serve)
     ideal = workload.full(_ideal(workload, 1))
     least = math.ceil(workload.requests_per_s / ideal.requests_per_s)
-    best: Replicas | None = None
+    best, cost = None, math.inf
     for verifiers in count(max(1, least)):
-        if best is not None and verifiers * traffic.prices.verifier >= _cost(best, traffic.prices):
+        if verifiers * traffic.prices.verifier >= cost:
             break
-        found = _with_drafters(workload, verifiers)
-        if found is not None and (best is None or _cost(found, traffic.prices) < _cost(best, traffic.prices)):
-            best = found
+        found = _with_drafters(workload, verifiers, traffic.prices, cost)
+        if found is not None:
+            best, cost = found, _cost(found, traffic.prices)
     assert best is not None, "some number of verifiers is enough"
     return _sizing(workload, best, traffic)
 
 
-def _with_drafters(workload: Workload, verifiers: int) -> Replicas | None:
-    """The fewest drafters with which so many verifiers carry the traffic; None if they never do."""
+def _with_drafters(workload: Workload, verifiers: int, prices: Prices, most: float) -> Replicas | None:
+    """The fewest drafters with which so many verifiers carry the traffic; None if none do for less than `most`."""
     replicas = _holding(workload, verifiers)
-    carried = workload.full(replicas).requests_per_s
-    while verifiers * carried < workload.requests_per_s:
-        more = [_one_more(replicas, language) for language in replicas.drafters]
-        rated = [(workload.full(one).requests_per_s, one) for one in more]
-        best, best_replicas = max(rated, key=lambda pair: pair[0], default=(0.0, replicas))
-        if best < carried * (1.0 + WORTH):
-            return None
-        carried, replicas = best, best_replicas
-    return replicas
+    full = workload.full(replicas)
+    while _cost(replicas, prices) < most:
+        if verifiers * full.requests_per_s >= workload.requests_per_s:
+            return replicas
+        steps = [(name, _more(replicas, name)) for name in replicas.drafters]
+        rated = [(_won(full, after := workload.full(step), name), step, after) for name, step in steps]
+        won, replicas, full = max(rated, key=lambda each: each[0], default=(0.0, replicas, full))
+        if won < WORTH:
+            break
+    return None
+
+
+def _won(before: Load, after: Load, language: str) -> float:
+    """Share of the time of a drafted token."""
+    was, now = (load.rounds[language] for load in (before, after))
+    if not was.drafted or not now.drafted:
+        return 0.0
+    return 1.0 - now.draft_s / now.drafted * was.drafted / was.draft_s
 
 
 def _ideal(workload: Workload, verifiers: int) -> Replicas:
@@ -81,7 +90,7 @@ def _holding(workload: Workload, verifiers: int) -> Replicas:
     while True:
         drafters = {
             name: max(
-                number if full.rounds[name].drafted else math.ceil(number * FASTER),
+                number if full.rounds[name].drafted else _step(number),
                 math.ceil(verifiers * full.texts[name] / _room(workload, name)),
             )
             for name, number in replicas.drafters.items()
@@ -96,9 +105,13 @@ def _room(workload: Workload, language: str) -> float:
     return workload.utilisation * workload.drafter_texts(language)
 
 
-def _one_more(replicas: Replicas, language: str) -> Replicas:
-    drafters = replicas.drafters | {language: replicas.drafters[language] + 1}
+def _more(replicas: Replicas, language: str) -> Replicas:
+    drafters = replicas.drafters | {language: _step(replicas.drafters[language])}
     return Replicas(verifiers=replicas.verifiers, drafters=drafters)
+
+
+def _step(number: int) -> int:
+    return math.ceil(number * MORE)
 
 
 def _cost(replicas: Replicas, prices: Prices) -> float:
@@ -111,7 +124,6 @@ def _sizing(workload: Workload, replicas: Replicas, traffic: Traffic) -> Sizing:
     return Sizing(
         replicas=replicas,
         load=load,
-        full=full,
         utilisation=workload.utilisation * load.total / full.total,
         cost_per_hour=_cost(replicas, traffic.prices),
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from common.languages import language_name
 from common.settings import Settings
 
@@ -60,11 +58,3 @@ class Traffic(Settings, frozen=True, kw_only=True):
             language_name(language)
         if not any(asked.requests_per_s for asked in self.languages.values()):
             raise ValueError("languages must name some with requests")
-
-    def times(self, factor: float) -> Traffic:
-        """So many times as many requests."""
-        more = {
-            language: msgspec.structs.replace(asked, requests_per_s=factor * asked.requests_per_s)
-            for language, asked in self.languages.items()
-        }
-        return msgspec.structs.replace(self, languages=more)
