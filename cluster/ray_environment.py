@@ -20,8 +20,11 @@ SERVE = {
 
 
 def configure_ray() -> None:
-    """For a cluster that this process starts, unless told otherwise: it answers only to us."""
+    """For a cluster that this process starts: it answers only to us, unless told otherwise. One that is joined has its
+    own settings."""
+    if "RAY_ADDRESS" in os.environ:
+        return
     for name, value in SERVE.items():
         os.environ.setdefault(name, value)
-    if "RAY_ADDRESS" not in os.environ and os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
+    if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

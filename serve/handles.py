@@ -49,6 +49,7 @@ def leases_of(handle: DeploymentHandle) -> LeaseSource:
     """
 
     async def leases() -> AsyncGenerator[LeaseGrant]:
+        # Whatever Serve is set to: Ray's own calls tell a dead replica from one that cannot be reached, gRPC does not.
         response = handle.options(stream=True, _by_reference=True).lease.remote()
         try:
             async for grant in response:

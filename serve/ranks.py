@@ -31,7 +31,7 @@ class Rank:
     """One of them; made a Ray actor by `OtherRanks`."""
 
     def follow(self, folder: str, host: str, port: int, rank: int, settings: ReplicaSettings) -> None:
-        """Returns when the replica stops. Raises RankLost, and ModelError if the model cannot be loaded."""
+        """Until Ray ends it with its replica. Raises RankLost, and ModelError if the model cannot be loaded."""
         torch.set_num_threads(settings.threads)
         ranks.join(ranks.reach(host, port), rank=rank, ranks=settings.tensor_parallel, gpu=settings.num_gpus > 0)
         part = ranks.load_part(folder, ranks=settings.tensor_parallel, dtype=settings.dtype)
@@ -71,6 +71,7 @@ async def unless_lost(work: Awaitable[T], lost: asyncio.Task[RankLost]) -> T:
     working = asyncio.ensure_future(work)
     await asyncio.wait([working, lost], return_when=asyncio.FIRST_COMPLETED)
     if not working.done():
+        working.add_done_callback(lambda done: done.cancelled() or done.exception())  # whose failure only follows
         raise lost.result()
     return working.result()
 

@@ -86,6 +86,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"tensor_parallel must be at least 1, not {self.tensor_parallel}")
         if self.tensor_parallel > 1 and self.num_gpus not in (0, 1):
             raise ValueError(f"num_gpus must be 0 or 1 where tensor_parallel is more than 1, not {self.num_gpus:g}")
+        if self.tensor_parallel > 1 and not any(self.needs.values()):
+            raise ValueError("num_cpus must be more than 0 where tensor_parallel is more than 1: Ray places by needs")
         if self.tensor_parallel > 1 and self.compiled:
             raise ValueError("compiled must be off where tensor_parallel is more than 1: no model is compiled in parts")
         if self.run_ahead is not None and self.run_ahead < 0:

@@ -87,6 +87,7 @@ def test_a_divided_verifier_has_a_bundle_for_each_rank_and_another_none() -> Non
     [
         ("verifier", {"tensor_parallel": 0}, "verifier`: tensor_parallel must be at least 1, not 0"),
         ("verifier", {"tensor_parallel": 2, "num_gpus": 0.5}, "num_gpus must be 0 or 1 where tensor_parallel is more"),
+        ("verifier", {"tensor_parallel": 2, "num_cpus": 0}, "num_cpus must be more than 0 where tensor_parallel"),
         ("verifier", {"tensor_parallel": 2, "compiled": True}, "compiled must be off where tensor_parallel is more"),
         ("drafter", {"tensor_parallel": 2}, r"drafter\.tensor_parallel must be 1"),
     ],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from common.engine import reference
 from common.engine.batch import Feed, Span, pack
-from common.engine.cache import BLOCK_SIZE, BlockPool
+from common.engine.cache import BlockPool
 from common.engine.decoding import Decoder, DecodingError
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
@@ -403,7 +403,7 @@ def test_no_group_gathers_more_blocks_than_allowed_and_every_token_is_in_one(
     lengths: list[tuple[int, int]], max_blocks: int
 ) -> None:
     spans = _spans(BlockPool(2048), lengths)
-    batch = pack(spans, torch.device("cpu"), max_blocks=max_blocks, block_size=BLOCK_SIZE)
+    batch = pack(spans, torch.device("cpu"), max_blocks=max_blocks)
     assert all(group.blocks_BK.numel() <= max_blocks for group in batch.groups)
     rows = [row for group in batch.groups for row in range(group.rows.start, group.rows.stop)]
     assert rows == list(range(sum(width for _, width in lengths)))
@@ -414,7 +414,7 @@ def test_no_group_gathers_more_blocks_than_allowed_and_every_token_is_in_one(
 def _gathered(lengths: Sequence[tuple[int, int]]) -> list[int]:
     """Blocks of each group, padding included."""
     pool = BlockPool(2**17)
-    batch = pack(_spans(pool, lengths), torch.device("cpu"), max_blocks=pool.num_blocks, block_size=BLOCK_SIZE)
+    batch = pack(_spans(pool, lengths), torch.device("cpu"), max_blocks=pool.num_blocks)
     return [group.blocks_BK.numel() for group in batch.groups]
 
 

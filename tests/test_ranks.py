@@ -110,6 +110,15 @@ def test_a_rank_that_is_killed_ends_the_other(folders: dict[str, Path]) -> None:
         assert first.process.returncode == 1
 
 
+def test_a_rank_that_nobody_joins_gives_up() -> None:
+    code = (
+        "from datetime import timedelta; from common.engine import ranks; ranks._MEETING = timedelta(seconds=1);"
+        "ranks.join(ranks.invite('127.0.0.1'), rank=0, ranks=2, gpu=False)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
+    assert "RankLost: a rank of the model was lost before all had come together" in ended.stderr
+
+
 def test_a_rank_that_waits_ends_when_rank_0_is_killed(folders: dict[str, Path]) -> None:
     with two_ranks() as (first, second):
         for each in (first, second):

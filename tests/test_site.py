@@ -39,7 +39,7 @@ def blocks(page: Path, language: str) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    return {anchor(heading.replace(" ", "-")) for heading in HEADING.findall(prose(page))}
+    return {anchor(heading) for heading in HEADING.findall(prose(page))}
 
 
 @pytest.mark.parametrize(("page", "made"), [("settings", settings_page(Config)), ("http", http_page())])

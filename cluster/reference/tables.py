@@ -27,7 +27,8 @@ def either(alternatives: Iterable[str]) -> str:
 
 def anchor(heading: str) -> str:
     """Of the heading, as GitHub and MkDocs make it."""
-    return "".join(character for character in heading if character.isalnum() or character in "_-").lower()
+    dashed = heading.lower().replace(" ", "-")
+    return "".join(character for character in dashed if character.isalnum() or character in "_-")
 
 
 def _line(cells: Sequence[str]) -> str:

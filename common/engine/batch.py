@@ -20,6 +20,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from common.engine.cache import BLOCK_SIZE
 from common.engine.sequence import CachedSequence, slots
 
 _NARROW = 16
@@ -118,7 +119,7 @@ class PackedBatch:
     groups: tuple[Group, ...]
 
 
-def pack(spans: Sequence[Span], device: torch.device, *, max_blocks: int, block_size: int) -> PackedBatch:
+def pack(spans: Sequence[Span], device: torch.device, *, max_blocks: int) -> PackedBatch:
     """Lay the spans side by side; no group gathers more than `max_blocks` blocks of keys, padding included."""
     parts = [part for alike in _like_widths(spans) for part in _like_lengths(alike, max_blocks)]
     ordered = [span for part in parts for span in part]
@@ -126,7 +127,7 @@ def pack(spans: Sequence[Span], device: torch.device, *, max_blocks: int, block_
         [
             [token for span in ordered for token in span.tokens],
             [position for span in ordered for position in range(span.start, span.end)],
-            [slot for span in ordered for slot in slots(span.blocks, span.start, span.end, block_size)],
+            [slot for span in ordered for slot in slots(span.blocks, span.start, span.end, BLOCK_SIZE)],
         ],
         device=device,
     )

@@ -23,11 +23,11 @@ class ForwardPass:
         model: any Hugging Face causal LM whose attention goes through `AttentionInterface` (Llama, Qwen, Gemma,
             Mistral …), on its device, in its dtype; or a rank's part of one. Its attention implementation is switched
             to polydraft's. Its output may be trimmed.
-        kv_tokens: the memory budget, in tokens that can be cached at the same time.
+        num_blocks: of the memory for keys and values, `BlockPool.num_blocks`.
         compiled: whether to have PyTorch compile the layers, which takes some tens of seconds here and a C++ compiler.
     """
 
-    def __init__(self, model: PreTrainedModel, *, kv_tokens: int, compiled: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, *, num_blocks: int, compiled: bool = False) -> None:
         check_config(model.config)
         model.eval()
         model.set_attn_implementation(attention.NAME)
@@ -37,14 +37,14 @@ class ForwardPass:
             model.get_decoder().compile(dynamic=True, fullgraph=True, options=options)
         self._model = model
         self._output = model.get_output_embeddings()
-        self._num_blocks = kv_tokens // BLOCK_SIZE
-        self._store = KVStore(self._num_blocks, BLOCK_SIZE)
+        self._num_blocks = num_blocks
+        self._store = KVStore(num_blocks, BLOCK_SIZE)
         self.device: torch.device = model.device
 
     @torch.inference_mode()
     def run(self, spans: Sequence[Span]) -> Tensor:
         """The wanted logits [rows, V], span after span; afterwards the spans' keys and values are stored."""
-        batch = pack(spans, self.device, max_blocks=self._num_blocks, block_size=BLOCK_SIZE)
+        batch = pack(spans, self.device, max_blocks=self._num_blocks)
         with attention.running(attention.Step(batch, self._store)):
             logits: Tensor = self._model(
                 input_ids=batch.input_ids,

@@ -27,6 +27,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]  # public, 
 from transformers import PreTrainedModel
 
 from common.engine.batch import Span
+from common.engine.cache import BlockPool
 from common.engine.compatibility import check_ranks
 from common.engine.forward_pass import ForwardPass
 from common.models import load_config, load_model
@@ -55,7 +56,9 @@ def join(store: TCPStore, *, rank: int, ranks: int, gpu: bool) -> None:
     """Wait until all have come together; a process does this once. Raises RankLost."""
     backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
     with _others("before all had come together"):
-        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_NO_DEADLINE)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=_MEETING)
+    # The same time limit holds for meeting and for what comes after, and nothing public changes it in between.
+    dist.distributed_c10d._set_pg_timeout(_NO_DEADLINE)
 
 
 def load_part(folder: str | Path, *, ranks: int, dtype: str) -> PreTrainedModel:
@@ -80,7 +83,7 @@ def follow(model: PreTrainedModel, *, kv_tokens: int) -> None:
 
     Raises RankLost; of a loss in the midst of a pass PyTorch's RuntimeError.
     """
-    forward_pass = ForwardPass(model, kv_tokens=kv_tokens)
+    forward_pass = ForwardPass(model, num_blocks=BlockPool(kv_tokens).num_blocks)
     while spans := _heard():
         forward_pass.run(spans)
 

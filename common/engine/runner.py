@@ -53,13 +53,13 @@ class ModelRunner:
         compiled: bool = False,
         tell: Callable[[Sequence[Span]], object] = lambda spans: None,
     ) -> None:
-        self._pass = ForwardPass(model, kv_tokens=kv_tokens, compiled=compiled)
+        self.pool = BlockPool(kv_tokens)
+        self._pass = ForwardPass(model, num_blocks=self.pool.num_blocks, compiled=compiled)
         self._tell = tell
         self._name = model.config.name_or_path
         self.device: torch.device = self._pass.device
         self.vocabulary: int = model.config.get_text_config().vocab_size
         self.context_length: int = model.config.get_text_config().max_position_embeddings
-        self.pool = BlockPool(kv_tokens)
         self._try()
 
     def begin(self) -> CachedSequence:
