@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
+from typing import Self
 
 from cluster.run import Run
 from common.models import fingerprint, load_config, load_tokenizer, mismatch
@@ -17,7 +18,8 @@ logger = logging.getLogger(__name__)
 
 
 class Round:
-    """A round that was interrupted is gone on with, with the prompts that it began with.
+    """A context manager, at whose end the prompts are let go. One that was interrupted goes on with the prompts that it
+    began with.
 
     Args:
         data: fills {data} in the corpus sources.
@@ -32,26 +34,23 @@ class Round:
         self, run: Run, data: str, folder: str, languages: Collection[str] = (), *, force: bool = False
     ) -> None:
         self._snapshot = Snapshot(run.folder / "traffic")
-        self._resumed = self._snapshot.folder.exists()
-        if self._resumed:
+        if self._snapshot.folder.exists():
             logger.info("%s: an interrupted run goes on with these prompts; without it, anew", self._snapshot.folder)
         try:
             self._snapshot.take(Path(folder))
             files = self._chosen(run, languages or run.config.languages)
             starts = {language: _start(run, language, path) for language, path in files.items()}
             self.plan = run.traffic_plan(starts, data, force=force)
-        except ValueError:
-            self.leave()
+        except BaseException:
+            self._snapshot.forget()
             raise
 
-    def end(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Unless something is left to be resumed, the next round takes what is captured by then."""
         if not self.plan.unfinished:
-            self._snapshot.forget()
-
-    def leave(self) -> None:
-        """Without having done anything."""
-        if not self._resumed:
             self._snapshot.forget()
 
     def _chosen(self, run: Run, languages: Collection[str]) -> dict[str, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -61,24 +62,20 @@ def train(
     unknown = sorted({*languages} - {*run.config.languages})
     if unknown:
         raise SettingsError(f"--language {unknown[0]}: the configuration has {', '.join(run.config.languages)}")
-    served = Round(run, data, traffic, languages, force=force) if traffic else None
-    plan = served.plan if served else run.plan(data, force=force)
-    steps = served.plan.improvements if served else of_owners(plan.steps, languages) if languages else plan.steps
-    pipeline = Pipeline(until(steps, last) if last else steps)
-    again = _again(pipeline, first, languages) if first else []
-    if dry_run:
-        _show_plan(run, plan, pipeline, again)
-        if served:
-            served.leave()
-        return
-    start_ray()
-    _save_configuration(run)
-    try:
-        pipeline.run(again)
-    finally:
-        if served:
-            served.end()
-        _report(pipeline)
+    with Round(run, data, traffic, languages, force=force) if traffic else nullcontext() as served:
+        plan = served.plan if served else run.plan(data, force=force)
+        steps = served.plan.improvements if served else of_owners(plan.steps, languages) if languages else plan.steps
+        pipeline = Pipeline(until(steps, last) if last else steps)
+        again = _again(pipeline, first, languages) if first else []
+        if dry_run:
+            _show_plan(run, plan, pipeline, again)
+            return
+        start_ray()
+        _save_configuration(run)
+        try:
+            pipeline.run(again)
+        finally:
+            _report(pipeline)
 
 
 def _again(pipeline: Pipeline, first: str, languages: tuple[str, ...]) -> list[str]:

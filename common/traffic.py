@@ -17,4 +17,6 @@ class ServedPrompt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """ISO 639-1 code of the language it was served in."""
     prompt: str
     rendered: bool = False
-    """By a chat template, which writes special tokens itself: the tokenizer must add none."""
+    """Special tokens are in it already, written by a chat template or the client: the tokenizer must add none."""
+    messages: tuple[str, ...] = ()
+    """Of a conversation that a chat template has rendered."""

@@ -67,15 +67,20 @@ async def test_prompts_are_kept_redacted_with_their_language_and_nothing_else(
     await kept.ask("completions", PROMPT | {"prompt": ["Geheimnis um 12345678", "zwei"], "language": "de", "n": 2})
     await kept.ask("completions", PROMPT | {"prompt": list(service.codec.encode("drei")), "stream": True})
     assert kept.prompts() == [
-        ServedPrompt(language="ja", prompt="user: [redacted]\nuser: 家 [redacted]\n", rendered=True),
+        ServedPrompt(
+            language="ja",
+            prompt="user: [redacted]\nuser: 家 [redacted]\n",
+            rendered=True,
+            messages=("[redacted]", "家 [redacted]"),
+        ),
         ServedPrompt(language="de", prompt="[redacted] um [redacted]"),
         ServedPrompt(language="de", prompt="zwei"),
-        ServedPrompt(language="ja", prompt="drei"),
+        ServedPrompt(language="ja", prompt="drei", rendered=True),
     ]
     assert kept.counts == {"stored": 4}
     [file] = (tmp_path / "traffic").iterdir()
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert set(msgspec.json.decode(file.read_bytes().splitlines()[0])) == {"language", "prompt", "rendered"}
+    assert set(msgspec.json.decode(file.read_bytes().splitlines()[0])) == {"language", "prompt", "rendered", "messages"}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +159,29 @@ async def test_what_marks_the_ends_of_messages_stays(tmp_path: Path) -> None:
     message = {"role": "user", "content": "https://a.example", "name": "a@b.example"}
     body = QUESTION | {"messages": [message], "chat_template_kwargs": {"tone": "+49 30 1234567", "brief": True}}
     await kept.ask("chat/completions", body)
-    assert [served.prompt for served in kept.prompts()] == ["<s>[redacted]|[redacted]|[redacted]</s>"]
+    await kept.ask("chat/completions", body | {"chat_template_kwargs": {"tone": 4111111111111111}})
+    assert {served.prompt for served in kept.prompts()} == {"<s>[redacted]|[redacted]|[redacted]</s>"}
+
+
+async def test_a_prompt_of_tokens_keeps_the_special_ones(tmp_path: Path, service: FakeService) -> None:
+    end = service.codec.encode("")  # what the tokenizer puts around every text, and
+    special = [token for token in range(service.codec.vocab_size) if service.codec.bytes_of(token) is None][:1]
+    kept = Kept(tmp_path, service)
+    await kept.ask("completions", PROMPT | {"prompt": [*special, *service.codec.encode("drei")]})
+    [served] = kept.prompts()
+    assert served.rendered and served.prompt.endswith("drei") and len(served.prompt) > len("drei"), end
+
+
+def test_a_file_that_cannot_be_closed_is_not_written_to_again(
+    files: tuple[CaptureFiles, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture, _ = files
+    capture.append(b"first")
+    with monkeypatch.context() as patched:
+        patched.setattr("os.close", lambda _: (_ for _ in ()).throw(OSError("quota")))
+        with pytest.raises(OSError, match="quota"):
+            capture.close()
+    assert capture._file is None
 
 
 async def test_what_is_too_long_or_cannot_be_redacted_is_dropped(

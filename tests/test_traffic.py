@@ -31,6 +31,7 @@ from train.packing import PackedRows
 from train.pair import CorpusError, Pair
 from train.recipe import TrafficSettings
 from train.results import verdict_table, verdicts
+from train.selection import with_needs
 from train.step import Step
 from train.traffic import Snapshot, read_traffic
 from train.traffic_tasks import Verdict
@@ -118,10 +119,10 @@ def test_what_is_better_on_traffic_is_promoted_and_nothing_is_done_twice(publish
     assert published.registry.manifest("de", "v0002").provenance["traffic"]["start"] == "v0001"
     assert verdict_table({"de": verdict}).row_count == 2
 
-    first.end()
+    first.__exit__()
     again = published.round()
     assert do(again.plan.improvements) == [] and verdict_of(again) == verdict, "the same prompts, whoever is current"
-    again.end()
+    again.__exit__()
     write_traffic(published.traffic, ["Noch eine Frage zum Zimmer.\n"], name="b")
     later = published.round()
     assert "de/publish/traffic" in do(later.plan.improvements)
@@ -188,6 +189,18 @@ def test_prompts_are_split_decontaminated_and_learned_with_the_ordinary_answers(
     assert any(",".join(map(str, prompt)) in learned for prompt in asked)
 
 
+def test_a_held_out_sentence_in_a_conversation_is_left_out(published: Published) -> None:
+    """Its template writes all on one line, so that only the message itself shows what it is about."""
+    corpus = published.run.folder / "de" / "corpus"
+    [test, *_] = map(msgspec.json.Decoder(Pair).decode, (corpus / "test.jsonl").read_bytes().splitlines())
+    asked = f"Translate German to English: {test.source}"
+    served = ServedPrompt(language="de", prompt=f"USER: {asked} ASSISTANT:", rendered=True, messages=(asked,))
+    (published.traffic / "b.jsonl").write_bytes(ENCODE(served) + b"\n")
+    plan = published.round().plan
+    do(with_needs(plan.steps, ["de/corpus-traffic"]))
+    assert plan.steps["de/corpus-traffic"].stage.facts()["contaminated"] == 1
+
+
 def test_no_more_ordinary_answers_are_learned_than_new_ones(
     published: Published, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +220,7 @@ def test_no_more_ordinary_answers_are_learned_than_new_ones(
 def test_a_round_that_was_interrupted_goes_on_with_its_own_prompts(published: Published) -> None:
     begun = published.round()
     do(dict(list(begun.plan.improvements.items())[:-1]))
-    begun.end()
+    begun.__exit__()
     write_traffic(published.traffic, ["Noch eine Frage zum Zimmer.\n"], name="b")
     assert do(published.round().plan.improvements) == ["de/publish/traffic"]
 
@@ -219,12 +232,12 @@ def test_prompts_that_turn_out_too_few_are_not_kept_for_ever(published: Publishe
     begun = published.round()
     with pytest.raises(CorpusError, match=r"de: 29 prompts are left, traffic\.min_prompts is 30"):
         do(begun.plan.improvements)
-    begun.end()
+    begun.__exit__()
     assert not (published.run.folder / "traffic").exists()
 
 
 def test_a_look_leaves_no_prompts_behind(published: Published) -> None:
-    published.round().leave()
+    published.round().__exit__()
     assert not (published.run.folder / "traffic").exists()
 
 

@@ -61,7 +61,10 @@ class Plan:
         self._checkpoint_inputs = _checkpoint_inputs(recipe.initial)
         texts = {lang: self._corpus(lang, data) for lang in languages}
         self.target = self._made_target(texts) if target is None else self._given_target(target)
-        answers = {lang: self._distill(lang, corpus) for lang, corpus in texts.items()}
+        answers = {
+            lang: self._distill(f"{lang}/distill", tasks.distill_answers, lang, corpus, prompt=recipe.prompt)
+            for lang, corpus in texts.items()
+        }
         baselines: dict[str, Stage] = {}
         if recipe.generic:
             baselines[GENERIC] = self._generic(texts)
@@ -107,17 +110,17 @@ class Plan:
         self._graph.share(target=made)
         return folder / "model"
 
-    def _distill(self, lang: str, corpus: Stage) -> Stage:
+    def _distill(self, name: str, work: Callable[..., tasks.Steps], language: str, text: Stage, **inputs: Any) -> Stage:
         recipe, settings = self._recipe, self._recipe.distill
         actors = Request(setting="train.distill", cpus=settings.cpus_per_actor, gpus=settings.gpus_per_actor)
         return self._graph.add(
-            f"{lang}/distill",
-            tasks.distill_answers,
-            (recipe, corpus, lang, self.target),
-            [corpus],
+            name,
+            work,
+            (recipe, text, language, self.target),
+            [text],
             actors=actors if settings.on_actors else None,
             distill=settings.inputs,
-            prompt=recipe.prompt,
+            **inputs,
         )
 
     def _generic(self, texts: tasks.Texts) -> Stage:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import tasks, traffic_tasks
-from train.capacity import Request
 from train.plan import Plan
 from train.publishing import Place
 from train.recipe import Recipe
@@ -58,7 +57,7 @@ class TrafficPlan(Plan):
             traffic=recipe.traffic,
             most_tokens=max(recipe.distill.max_tokens, recipe.evaluate.max_tokens),
         )
-        answers = self._distill_traffic(language, prepared)
+        answers = self._distill(f"{language}/distill-traffic", traffic_tasks.distill_traffic, language, prepared)
         ordinary, loop = self.steps[f"{language}/distill"].stage, recipe.traffic_finetuning
         made = self._train(
             f"{language}/finetune-traffic",
@@ -70,18 +69,6 @@ class TrafficPlan(Plan):
             start=start.published.files,
         )
         return prepared, self._promote(language, texts, prepared, made, start)
-
-    def _distill_traffic(self, language: str, prepared: Stage) -> Stage:
-        recipe, settings = self._recipe, self._recipe.distill
-        actors = Request(setting="train.distill", cpus=settings.cpus_per_actor, gpus=settings.gpus_per_actor)
-        return self._graph.add(
-            f"{language}/distill-traffic",
-            traffic_tasks.distill_traffic,
-            (recipe, prepared, language, self.target),
-            [prepared],
-            actors=actors if settings.on_actors else None,
-            distill=settings.inputs,
-        )
 
     def _promote(self, language: str, texts: tasks.Texts, prepared: Stage, made: Stage, start: Start) -> Stage:
         recipe = self._recipe
@@ -97,4 +84,5 @@ class TrafficPlan(Plan):
             registry=self._registry,
             start=start.published.version,
             force=self._force,
+            publish=recipe.publish,
         )

@@ -61,7 +61,7 @@ def prepare_traffic(stage: Stage, recipe: Recipe, language: str, corpora: Texts,
         held_out.load(name, corpus.folder)
     decoder, settings = msgspec.json.Decoder(ServedPrompt), recipe.traffic
     read = list(map(decoder.decode, read_lines(served)))
-    clean = [prompt for prompt in read if not held_out.holds(parts_of(prompt.prompt))]
+    clean = [prompt for prompt in read if not held_out.holds(_parts(prompt))]
     fitting = list(_fitting(recipe, clean, target))
     if len(fitting) < settings.min_prompts:
         raise CorpusError(f"{language}: {len(fitting)} prompts are left, traffic.min_prompts is {settings.min_prompts}")
@@ -131,6 +131,11 @@ def promote_if_better(
     )
     stage.finish(**msgspec.to_builtins(verdict))
     yield 2, 2
+
+
+def _parts(served: ServedPrompt) -> list[str]:
+    """What it may be about. A template may write a message's end, and the next one's beginning, on the same line."""
+    return [part for text in (served.prompt, *served.messages) for part in parts_of(text)]
 
 
 def _fitting(recipe: Recipe, served: Iterable[ServedPrompt], target: Path) -> Iterator[Prompt]:

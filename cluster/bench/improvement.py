@@ -156,9 +156,8 @@ def captured(run: Run) -> int:
 
 def improve(run: Run, data: str, language: str) -> Verdict:
     """What `polydraft train --from-traffic` does."""
-    served = Round(run, data, str(run.folder / "captured"))
-    Pipeline(served.plan.improvements).run()
-    served.end()
+    with Round(run, data, str(run.folder / "captured")) as served:
+        Pipeline(served.plan.improvements).run()
     return verdicts(served.plan.improvements.values())[language]
 
 

@@ -20,7 +20,6 @@ from serve.capture.redaction import Redactor
 from serve.capture.settings import CaptureSettings
 from serve.http.choices import Choice
 from serve.http.generation_requests import Body
-from serve.http.openai import ChatCompletionRequest
 from serve.http.text import TextCodec
 
 QUEUE = 64
@@ -94,12 +93,9 @@ class Capture:
         self._files.close()
 
     def _write(self, body: Body, languages: Sequence[str | None]) -> None:
-        rendered = isinstance(body, ChatCompletionRequest)
-        for language, text in zip(languages, self._reader.read(body), strict=True):
+        for language, kept in zip(languages, self._reader.read(body), strict=True):
             if language is not None and self._wanted(language):
-                stored = text is not None and self._store(
-                    ServedPrompt(language=language, prompt=text, rendered=rendered)
-                )
+                stored = kept is not None and self._store(ServedPrompt(language=language, **kept._asdict()))
                 self._count("stored" if stored else "dropped")
 
     def _store(self, served: ServedPrompt) -> bool:

@@ -50,9 +50,9 @@ class CaptureFiles:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None  # also if it fails: its number may then be another's
+        if file is not None:
+            os.close(file)
 
     def _write(self, file: int, line: bytes) -> None:
         """What a full disk cuts off ends its file: a reader knows it by the missing end of the line."""

@@ -8,13 +8,15 @@ from collections.abc import Sequence
 MARK = "[redacted]"
 SEPARATORS = r" \u00a0\u3000()\uff08\uff09./+\uff0b\u2010-\u2015\u2212\uff0d\u30fc-"
 """Of the digits of a number, as written in the West and in East Asia."""
+_GROUPS = r"[0-9A-Fa-f]{1,4}(?::[0-9A-Fa-f]{1,4}){0,6}"
 PATTERNS = {
     "URL": r"(?i:(?:https?|ftp)://|www\.)\S+",
     "e-mail address": r"\S{0,64}@\S+",
     "IBAN": r"[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]){11,}",
     "key or hash": r"(?=[A-Za-z_-]{0,64}\d)[A-Za-z0-9](?:[_-]?[A-Za-z0-9]){31,}",
-    "IPv4 address": r"\b\d{1,3}(?:\.\d{1,3}){3}\b",
+    "IPv4 address": r"(?<!\d)\d{1,3}(?:\.\d{1,3}){3}(?!\d)",
     "IPv6 address": r"(?:[0-9A-Fa-f]{1,4}:{1,2}){3,}[0-9A-Fa-f]{1,4}",
+    "IPv6 address, shortened": rf"(?<![\w:])(?:{_GROUPS}::(?:{_GROUPS})?|::{_GROUPS})(?![\w:])",
     "number of a phone, card or account": rf"\+?\d(?:[{SEPARATORS}]{{0,3}}\d){{6,}}",
 }
 """Seven digits are a phone number's fewest. None of these takes more than linear time: a text is a stranger's."""

@@ -93,9 +93,11 @@ class TextCodec:
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError) as error:
             raise ValueError(f"the chat template refuses these messages: {error}") from None
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Text of `tokens`, without special tokens."""
-        return self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    def decode(self, tokens: Sequence[int], *, special_tokens: bool = False) -> str:
+        """Text of `tokens`, with special tokens or without."""
+        return self._tokenizer.decode(
+            list(tokens), skip_special_tokens=not special_tokens, clean_up_tokenization_spaces=False
+        )
 
     def bytes_of(self, token: int) -> bytes | None:
         """What `token` writes; None for one that writes nothing: a special token, or an id without a token."""
