@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cluster.run import Run
     from train.evaluation.lab import Lab
     from train.evaluation.report.findings import Findings
+    from train.evaluation.settings import LabSettings
 
 DEFAULT = "lab"
 """The embedded default with all the drafters that are compared."""
@@ -42,14 +43,15 @@ def evaluate(
     from train.evaluation.report.findings import read_findings
     from train.evaluation.report.page import write_report
 
-    chosen = _chosen(what, quick=quick)
     run = run_of(config_name, **options)
+    settings = run.config.lab.quick() if quick else run.config.lab
+    chosen = _chosen(what, settings)
     if config_name == DEFAULT:
         from cluster.quickstart import train_default
 
         data = train_default(run)
     run.check_trained()
-    lab = _lab(run, data, quick=quick)
+    lab = _lab(run, data, settings)
     for name in chosen:
         _run(name, lab, run)
     findings = read_findings(lab.folder)
@@ -57,16 +59,16 @@ def evaluate(
     sys.stdout.write(msgspec.json.encode(_figures(chosen, findings, written)).decode() + "\n")
 
 
-def _chosen(what: str, *, quick: bool) -> list[str]:
-    there = [name for name in STUDIES if not quick or name != "scaling"]
+def _chosen(what: str, settings: LabSettings) -> list[str]:
+    there = [name for name in STUDIES if getattr(settings, name, name) is not None]
     names = there if what == "all" else what.split(",")
     for name in names:
         if name not in there:
-            raise SettingsError(f"--what: `{name}` is not among {', '.join(there)}{' (--quick)' if quick else ''}")
+            raise SettingsError(f"--what: `{name}` is not among {', '.join(there)}, as `lab` is set up")
     return names
 
 
-def _lab(run: Run, data: str, *, quick: bool) -> Lab:
+def _lab(run: Run, data: str, settings: LabSettings) -> Lab:
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -75,7 +77,6 @@ def _lab(run: Run, data: str, *, quick: bool) -> Lab:
     disable_progress_bar()  # a dozen models are loaded
 
     config = run.config
-    settings = config.lab.quick() if quick else config.lab
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     lab = Lab(
