@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cluster.capacity.command import plan
 from cluster.capacity.costs import Coordination, Costs, DrafterCosts, Leg, StepCosts
-from cluster.capacity.load import Replicas, Workload
+from cluster.capacity.load import Fleet, Workload
 from cluster.capacity.meeting import meeting
 from cluster.capacity.rounds import Group, Verifier
 from cluster.capacity.sizing import Sizing, size
@@ -101,7 +101,7 @@ def test_a_plain_traffic_by_hand() -> None:
     traffic = Traffic(languages={"de": REPLACE(ASKED, requests_per_s=8.0)}, utilisation=0.75)
     costs = Costs(verifier=StepCosts(steps_ms=((1, 30.0),)), coordination=NOTHING)
     sized = size(traffic, costs, SERVE)
-    assert sized.replicas == Replicas(verifiers=1, drafters={})
+    assert sized.replicas == Fleet(verifiers=1, drafters={})
     assert Workload(traffic, costs, SERVE).full(sized.replicas).requests_per_s == pytest.approx(48 / (200 * 0.030))
     assert sized.utilisation == pytest.approx(0.75, rel=0.01)
     assert size(times(traffic, 1.01), costs, SERVE).replicas.verifiers == 2
@@ -110,7 +110,7 @@ def test_a_plain_traffic_by_hand() -> None:
 def test_memory_bounds_the_texts_of_a_verifier() -> None:
     narrow = REPLACE(SERVE, verifier=REPLACE(SERVE.verifier, kv_tokens=3_000))
     workload = Workload(TRAFFIC, COSTS.plain(), narrow)
-    assert workload.full(Replicas(verifiers=1, drafters={})).total == pytest.approx(0.8 * 3_000 / 300)
+    assert workload.full(Fleet(verifiers=1, drafters={})).total == pytest.approx(0.8 * 3_000 / 300)
 
 
 def test_drafters_save_verifiers_and_hold_all_texts() -> None:

@@ -80,7 +80,7 @@ def service(
     settings: ServeSettings,
 ) -> Iterator[Service]:
     """A router that knows nothing of earlier texts; `drafters` are by language."""
-    replicas = Replicas(len(verifiers), {language: _in_turns(sources) for language, sources in drafters.items()})
+    replicas = AllDeployed(len(verifiers), {language: _in_turns(sources) for language, sources in drafters.items()})
     metrics = Metrics(ray_metrics, replicas.names)
     made = Service(target, replicas.names, settings, _in_turns(verifiers), replicas, metrics)
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ def service(
         yield made
 
 
-class Replicas:
+class AllDeployed:
     """All that are there, from the beginning to the end. Implements `router.Deployed`."""
 
     def __init__(self, verifiers: int, drafters: Mapping[str, LeaseSource]) -> None:

@@ -16,7 +16,7 @@ from serve.settings import ServeSettings
 from serve.stream.lease import LeaseSource
 
 
-class Replicas(NamedTuple):
+class MixEngines(NamedTuple):
     """That write a mix, or another one with the same engines."""
 
     verifiers: list[LeaseSource]
@@ -25,7 +25,7 @@ class Replicas(NamedTuple):
 
 
 @contextmanager
-def replicas_of(mix: Mix, target: TargetModel) -> Iterator[Replicas]:
+def replicas_of(mix: Mix, target: TargetModel) -> Iterator[MixEngines]:
     """Each in a process of its own, as long as the context lasts."""
     with ExitStack() as stack:
 
@@ -33,7 +33,7 @@ def replicas_of(mix: Mix, target: TargetModel) -> Iterator[Replicas]:
             return [stack.enter_context(replica_process(engine, target.fingerprint)) for _ in range(number)]
 
         emulated = {language: mix.emulated(language) for language in mix.languages}
-        yield Replicas(
+        yield MixEngines(
             verifiers=start(next(iter(emulated.values())).verifier_engine, mix.verifiers),
             drafters={
                 language: start(emulated[language].drafter_engine, texts.drafters)
@@ -44,7 +44,7 @@ def replicas_of(mix: Mix, target: TargetModel) -> Iterator[Replicas]:
 
 
 def write(
-    mix: Mix, target: TargetModel, replicas: Replicas, *, seconds: float, warm_up_s: float
+    mix: Mix, target: TargetModel, replicas: MixEngines, *, seconds: float, warm_up_s: float
 ) -> dict[str, Measured]:
     """All streams at the same time, with a router that has seen nothing yet; by language."""
     tallies = {language: Tally(mix.emulated(language)) for language in mix.languages}

@@ -16,7 +16,7 @@ from serve.settings import ServeSettings
 TURNS = 32
 
 
-class Replicas(msgspec.Struct, frozen=True, kw_only=True):
+class Fleet(msgspec.Struct, frozen=True, kw_only=True):
     verifiers: int
     drafters: dict[str, int]
     """By language; one that is not here is decoded plainly."""
@@ -59,7 +59,7 @@ class Workload:
         longest = self._serve.drafter.longest_text
         return [name for name, asked in self.traffic.items() if name in self.costs.drafters and asked.tokens <= longest]
 
-    def load(self, replicas: Replicas, texts: float) -> Load:
+    def load(self, replicas: Fleet, texts: float) -> Load:
         """With so many texts at each verifier, as many of each language as the traffic comes to."""
         texts = max(texts, 1e-9)
         verifier = Verifier(
@@ -83,7 +83,7 @@ class Workload:
             texts=_scaled(held, texts), rounds=rounds, requests_per_s=self.requests_per_s * texts / sum(held.values())
         )
 
-    def full(self, replicas: Replicas) -> Load:
+    def full(self, replicas: Fleet) -> Load:
         """With as many texts as the utilisation allows."""
         bound = self._serve.verifier.max_sessions
         load = self.load(replicas, self.utilisation * bound)
@@ -96,7 +96,7 @@ class Workload:
         drafter = self._serve.drafter
         return min(drafter.max_sessions, drafter.kv_tokens / self.traffic[language].tokens)
 
-    def _group(self, name: str, texts: float, replicas: Replicas) -> Group:
+    def _group(self, name: str, texts: float, replicas: Fleet) -> Group:
         asked = self.traffic[name]
         drafters = replicas.drafters.get(name, 0)
         return Group(

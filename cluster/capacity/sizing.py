@@ -14,7 +14,7 @@ from itertools import count
 import msgspec
 
 from cluster.capacity.costs import Costs
-from cluster.capacity.load import Load, Replicas, Workload
+from cluster.capacity.load import Fleet, Load, Workload
 from cluster.capacity.traffic import Prices, Traffic
 from serve.settings import ServeSettings
 
@@ -29,7 +29,7 @@ WORTH = 1e-3
 class Sizing(msgspec.Struct, frozen=True, kw_only=True):
     """An answer."""
 
-    replicas: Replicas
+    replicas: Fleet
     load: Load
     """At the traffic as it is."""
     utilisation: float
@@ -53,7 +53,7 @@ def size(traffic: Traffic, costs: Costs, serve: ServeSettings) -> Sizing:
     return _sizing(workload, best, traffic)
 
 
-def _with_drafters(workload: Workload, verifiers: int, prices: Prices, most: float) -> Replicas | None:
+def _with_drafters(workload: Workload, verifiers: int, prices: Prices, most: float) -> Fleet | None:
     """The fewest drafters with which so many verifiers carry the traffic; None if none do for less than `most`."""
     replicas = _holding(workload, verifiers)
     full = workload.full(replicas)
@@ -76,17 +76,15 @@ def _won(before: Load, after: Load, language: str) -> float:
     return 1.0 - now.draft_s / now.drafted * was.drafted / was.draft_s
 
 
-def _ideal(workload: Workload, verifiers: int) -> Replicas:
-    return Replicas(verifiers=verifiers, drafters=dict.fromkeys(workload.drafted, PLENTY))
+def _ideal(workload: Workload, verifiers: int) -> Fleet:
+    return Fleet(verifiers=verifiers, drafters=dict.fromkeys(workload.drafted, PLENTY))
 
 
-def _holding(workload: Workload, verifiers: int) -> Replicas:
+def _holding(workload: Workload, verifiers: int) -> Fleet:
     """As many drafters as hold all texts and are fast enough to draft; none where no number of them would draft."""
     replicas = _ideal(workload, verifiers)
     full = workload.full(replicas)
-    replicas = Replicas(
-        verifiers=verifiers, drafters={name: 1 for name in replicas.drafters if full.rounds[name].drafted}
-    )
+    replicas = Fleet(verifiers=verifiers, drafters={name: 1 for name in replicas.drafters if full.rounds[name].drafted})
     while True:
         drafters = {
             name: max(
@@ -97,7 +95,7 @@ def _holding(workload: Workload, verifiers: int) -> Replicas:
         }
         if drafters == replicas.drafters:
             return replicas
-        replicas = Replicas(verifiers=verifiers, drafters=drafters)
+        replicas = Fleet(verifiers=verifiers, drafters=drafters)
         full = workload.full(replicas)
 
 
@@ -105,20 +103,20 @@ def _room(workload: Workload, language: str) -> float:
     return workload.utilisation * workload.drafter_texts(language)
 
 
-def _more(replicas: Replicas, language: str) -> Replicas:
+def _more(replicas: Fleet, language: str) -> Fleet:
     drafters = replicas.drafters | {language: _step(replicas.drafters[language])}
-    return Replicas(verifiers=replicas.verifiers, drafters=drafters)
+    return Fleet(verifiers=replicas.verifiers, drafters=drafters)
 
 
 def _step(number: int) -> int:
     return math.ceil(number * MORE)
 
 
-def _cost(replicas: Replicas, prices: Prices) -> float:
+def _cost(replicas: Fleet, prices: Prices) -> float:
     return replicas.verifiers * prices.verifier + sum(replicas.drafters.values()) * prices.drafter
 
 
-def _sizing(workload: Workload, replicas: Replicas, traffic: Traffic) -> Sizing:
+def _sizing(workload: Workload, replicas: Fleet, traffic: Traffic) -> Sizing:
     full = workload.full(replicas)
     load = _carrying(workload, replicas, full)
     return Sizing(
@@ -129,7 +127,7 @@ def _sizing(workload: Workload, replicas: Replicas, traffic: Traffic) -> Sizing:
     )
 
 
-def _carrying(workload: Workload, replicas: Replicas, full: Load) -> Load:
+def _carrying(workload: Workload, replicas: Fleet, full: Load) -> Load:
     """With just so many texts at each verifier that all requests are carried."""
     low, high, found = 0.0, full.total, full
     while high - low > 1e-3 * full.total:
