@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from train.evaluation.report.findings import read_findings
 from train.evaluation.report.tables import tables
 from train.evaluation.settings import JudgeSettings
 from train.evaluation.studies import judge
-from train.evaluation.studies.judge import JudgeError, JudgeReport
+from train.evaluation.studies.judge import Case, JudgeError, Judgement, Judgements, JudgeReport
 
 
 class Judge(uvicorn.Server):
@@ -122,6 +123,27 @@ def test_what_was_judged_before_a_failure_is_not_asked_again(lab: Lab, server: J
     list(judge.run(lab))
     assert len(server.asked) == len(set(server.asked)) == 4 * 3 * len(LANGUAGES)
     assert sum(found.without_verdict for found in report(lab).languages.values()) == 0
+
+
+def test_what_is_under_way_when_one_fails_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def ask(client: object, case: Case, settings: JudgeSettings) -> Judgement:
+        asked.append(case.question)
+        if case.question == "0":
+            raise JudgeError("quota exceeded")
+        for _ in range(20):  # turns of the loop, so that the failure comes first
+            await asyncio.sleep(0)
+        return Judgement(key=case.key, verdict="5", answer="")
+
+    monkeypatch.setattr(judge, "_ask", ask)
+    cases = [Case(language="de", question=str(n), kind="grade", subject="plain", message="") for n in range(9)]
+    chosen = JudgeSettings(endpoint=EndpointSettings(base_url="http://127.0.0.1:1", model="j"), concurrency=4)
+    book = Judgements(tmp_path / "judgements.jsonl")
+    with pytest.raises(JudgeError, match="quota"):
+        asyncio.run(judge._ask_all(cases, chosen, book))
+    assert asked == ["0", "1", "2", "3"]
+    assert [case.question for case in cases if case.key in book] == ["1", "2", "3"]
 
 
 def test_a_missing_key_is_named(server: Judge, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -173,15 +173,25 @@ def _estimate(cases: Iterable[Case], settings: JudgeSettings) -> str:
 
 
 async def _ask_all(cases: Iterable[Case], settings: JudgeSettings, book: Judgements) -> None:
-    places = asyncio.Semaphore(settings.concurrency)
+    """After a failure nothing more is asked, but what was is waited for and kept: it may have cost something.
+
+    Raises JudgeError.
+    """
+    left, failures = iter(cases), list[JudgeError]()
     async with open_client(settings.endpoint) as client:
 
-        async def ask(case: Case) -> None:
-            async with places:
-                book.add(await _ask(client, case, settings))
+        async def ask_in_turn() -> None:
+            for case in left:
+                try:
+                    book.add(await _ask(client, case, settings))
+                except JudgeError as error:
+                    failures.append(error)
+                if failures:
+                    return
 
-        asked: list[Awaitable[None]] = [ask(case) for case in cases]
-        await asyncio.gather(*asked)
+        await asyncio.gather(*(ask_in_turn() for _ in range(settings.concurrency)))
+    if failures:
+        raise failures[0]
 
 
 async def _ask(client: openai.AsyncOpenAI, case: Case, settings: JudgeSettings) -> Judgement:
