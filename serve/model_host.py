@@ -12,12 +12,13 @@ import ray
 import torch
 from ray.serve import metrics as ray_metrics
 
-from common.engine.drafters import load_drafter, make_runner
+from common.engine.drafters import load_drafter
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
 from common.engine.ranks import RankLost
 from common.engine.runner import Runner
 from common.models import fingerprint, load_config, load_model, load_tokenizer
+from serve.model_runner import model_runner
 from serve.ranks import OtherRanks, unless_lost
 from serve.settings import ReplicaSettings
 from serve.stream.replica import LeaseGrant, Replica
@@ -112,10 +113,8 @@ class ModelHost:
 
 def _runner(folder: str | Path, role: Role, settings: ReplicaSettings) -> Runner:
     """Of a model that is whole in this process."""
-    model = (load_drafter if isinstance(role, Drafting) else load_model)(folder, dtype=settings.dtype)
-    if settings.num_gpus:
-        model.to("cuda")
-    return make_runner(model, kv_tokens=settings.kv_tokens, compiled=settings.compiled)
+    load = load_drafter if isinstance(role, Drafting) else load_model
+    return model_runner(load(folder, dtype=settings.dtype), settings)
 
 
 def _end_process(lost: asyncio.Task[RankLost]) -> None:

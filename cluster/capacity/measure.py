@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
 import torch
 
 from cluster.bench.coordination import measure_coordination
@@ -17,7 +18,7 @@ from cluster.capacity.traffic import Traffic
 from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.engine.cache import BLOCK_SIZE
-from common.engine.drafters import DraftModel, load_drafter, make_runner
+from common.engine.drafters import DraftModel, load_drafter
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
 from common.engine.verification import Verification
@@ -27,6 +28,7 @@ from common.registry import Manifest, Registry
 from common.rounds import TokenLog
 from common.settings import SettingsError
 from common.types import GenerationRequest, SamplingParams, StepCost
+from serve.model_runner import model_runner
 from serve.settings import ReplicaSettings
 from train.provenance import provenance
 
@@ -100,9 +102,7 @@ def acceptance(manifest: Manifest, temperature: float) -> tuple[float, ...]:
 def _steps(model: DraftModel, role: Role, settings: ReplicaSettings, sizes: Iterable[tuple[int, int]]) -> StepCosts:
     """Of so many texts with so many tokens drafted, each size; at a drafter nothing is."""
     torch.set_num_threads(settings.threads)
-    if settings.num_gpus and isinstance(model, torch.nn.Module):
-        model.to("cuda")
-    runner = make_runner(model, kv_tokens=KV_TOKENS, compiled=settings.compiled)
+    runner = model_runner(model, msgspec.structs.replace(settings, kv_tokens=KV_TOKENS))
     costs: list[StepCost] = []
     engine = Engine(runner, role, prefill_chunk=KV_TOKENS, on_step=costs.append)
     found = []

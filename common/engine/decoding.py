@@ -19,6 +19,7 @@ from common.engine.drafters import DraftModel, make_runner
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine, Role
 from common.engine.lookup import LookupEngine
+from common.engine.prepacked import prepack
 from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Prefilled, Reply, Request, Verdict
 from common.rounds import TokenLog
@@ -196,6 +197,8 @@ def build_decoder(
     kv_tokens = concurrency * (max_length + BLOCK_SIZE)
 
     def engine(model: DraftModel, role: Role) -> Engine:
+        if isinstance(model, PreTrainedModel):
+            prepack(model)
         return Engine(make_runner(model, kv_tokens=kv_tokens, compiled=compiled), role, prefill_chunk=2048)
 
     drafting = drafter if isinstance(drafter, LookupEngine | None) else engine(drafter, Drafting())

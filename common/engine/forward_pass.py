@@ -33,8 +33,9 @@ class ForwardPass:
         model.set_attn_implementation(attention.NAME)
         if compiled:
             # Nobody changes the model: looking each time whether it is as it was takes longer than many a layer.
+            # But then only isolation keeps what was compiled for one model from being taken for another of its class.
             options = {"guard_filter_fn": torch.compiler.skip_guard_on_all_nn_modules_unsafe}
-            model.get_decoder().compile(dynamic=True, fullgraph=True, options=options)
+            model.get_decoder().compile(dynamic=True, fullgraph=True, isolate_recompiles=True, options=options)
         self._model = model
         self._output = model.get_output_embeddings()
         self._num_blocks = num_blocks

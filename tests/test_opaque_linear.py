@@ -1,0 +1,141 @@
+"""Layers that a CPU library computes: prepacked weights change nothing; 8 bits make another model, as lossless."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from common.engine.batch import Feed
+from common.engine.decoding import build_decoder
+from common.engine.int8 import Int8Linear, quantize, quantize_rows
+from common.engine.opaque_linear import OpaqueLinear
+from common.engine.prepacked import PrepackedLinear, prepack
+from common.engine.runner import ModelRunner
+from common.models import ModelError
+from serve.settings import ReplicaSettings
+
+KINDS = pytest.mark.parametrize("kind", [PrepackedLinear, Int8Linear])
+PROMPT = (3, 4, 5, 6, 7, 8, 9, 10, 11)
+
+
+def linear(*, bias: bool, width: int = 96) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(64, width, bias=bias).requires_grad_(False)
+
+
+def wide_model(layers: int = 2, seed: int = 0) -> PreTrainedModel:
+    """In float32, its feed-forward and output layers large enough to be prepacked."""
+    config = deepcopy(tiny.model().config)
+    config.num_hidden_layers, config.vocab_size = layers, 512
+    config.hidden_size, config.intermediate_size = 512, 1024
+    torch.manual_seed(seed)
+    return AutoModelForCausalLM.from_config(config).float().eval().requires_grad_(False)
+
+
+def kinds(model: PreTrainedModel) -> dict[str, type[nn.Module]]:
+    return {name: type(module) for name, module in model.named_modules() if "proj" in name or name == "lm_head"}
+
+
+def logits_of(runner: ModelRunner, tokens: tuple[int, ...] = PROMPT) -> Tensor:
+    sequence = runner.begin()
+    assert sequence.grow(len(tokens))
+    (logits,) = runner.forward([Feed(sequence, tokens, len(tokens))])
+    sequence.release()
+    return logits
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [1, 3, 4, 5, 24])
+def test_prepacked_weights_give_the_same_product(rows: int, bias: bool) -> None:
+    plain = linear(bias=bias)
+    x = torch.randn(1, rows, 64)
+    torch.testing.assert_close(PrepackedLinear(plain)(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_8_bits_follow_the_formula(bias: bool) -> None:
+    plain = linear(bias=bias)
+    x = torch.randn(2, 5, 64)
+    (q, s), (w, t) = quantize_rows(x), quantize_rows(plain.weight)
+    expected = q.double() @ w.double().T * t.double().T * s.double() + (plain.bias if bias else 0.0)
+    torch.testing.assert_close(Int8Linear(plain)(x).double(), expected, rtol=1e-5, atol=1e-6)
+    assert (s * q - x).abs().max() <= s.max() / 2 * 1.001, "rounding is to the nearest"
+
+
+def test_a_row_of_nothing_is_quantized_to_nothing() -> None:
+    assert not Int8Linear(linear(bias=False))(torch.zeros(4, 64)).any()
+
+
+@KINDS
+@given(row=st.integers(0, 7), count=st.integers(4, 30))
+def test_a_row_does_not_depend_on_the_others(kind: Callable[[nn.Linear], OpaqueLinear], row: int, count: int) -> None:
+    """What makes a verifier's text the same whatever is drafted and whoever shares its steps."""
+    layer, x = kind(linear(bias=True)), torch.randn(8, 64)
+    others = torch.randn(count, 64) * 100.0
+    assert torch.equal(layer(torch.cat([x[row : row + 1], others]))[0], layer(x)[row])
+
+
+def test_only_large_layers_are_prepacked() -> None:
+    model = prepack(wide_model())
+    packed = {name.rpartition(".")[2] for name, kind in kinds(model).items() if kind is PrepackedLinear}
+    assert packed == {"gate_proj", "up_proj", "down_proj", "lm_head"}
+    small = prepack(tiny.model().float())
+    assert set(kinds(small).values()) == {nn.Linear}
+
+
+def test_double_precision_stays_as_it_is() -> None:
+    assert set(kinds(prepack(wide_model().double())).values()) == {nn.Linear}
+
+
+def test_all_layers_but_the_output_are_quantized() -> None:
+    found = kinds(quantize(tiny.model().float()))
+    assert found.pop("lm_head") is nn.Linear
+    assert set(found.values()) == {Int8Linear}
+
+
+def test_a_cpu_whose_sums_overflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Int8Linear._sums
+    monkeypatch.setattr(Int8Linear, "_sums", lambda layer, rows: honest(layer, rows).clamp(max=2.0))
+    with pytest.raises(ModelError, match="quantization: this CPU"):
+        Int8Linear(linear(bias=False))
+
+
+@pytest.mark.parametrize("change", [prepack, quantize])
+def test_drafts_do_not_change_the_text(change: Callable[[PreTrainedModel], PreTrainedModel]) -> None:
+    """The oracle, of a target in 8 bits and of a prepacked one, its drafter being the target as it was."""
+    target = change(wide_model())
+    requests = [
+        request for temperature in (0.0, 1.0) for request in tiny.requests(4, temperature=temperature, max_tokens=24)
+    ]
+    plain = build_decoder(target, max_length=64, concurrency=1).generate(requests)
+    drafted = build_decoder(target, wide_model(), max_length=64, concurrency=3).generate(requests)
+    assert [text.output for text in drafted] == [text.output for text in plain]
+    assert sum(text.stats.accepted_tokens for text in drafted) > 0
+
+
+@pytest.mark.parametrize("change", [prepack, quantize])
+def test_compiled_models_compute_the_same_side_by_side(
+    change: Callable[[PreTrainedModel], PreTrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Models of one class but of other depth: what was compiled for one must not serve the other. What they are
+    compiled to is of no account here, and C++ takes a minute."""
+    to_cpp = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: to_cpp(module, backend="eager", **options))
+    for layers in (1, 2):
+        expected = logits_of(ModelRunner(change(wide_model(layers)), kv_tokens=64))
+        compiled = ModelRunner(change(wide_model(layers)), kv_tokens=64, compiled=True)
+        torch.testing.assert_close(logits_of(compiled), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("other", [{"num_gpus": 1.0}, {"tensor_parallel": 2}, {"dtype": "bfloat16"}])
+def test_quantization_is_for_whole_models_on_a_cpu(other: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="quantization is for one process on a CPU"):
+        ReplicaSettings(quantization="int8", **other)
