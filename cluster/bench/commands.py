@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,10 +68,30 @@ def capacity(seconds: float, warm_up_s: float, mixes: tuple[str, ...]) -> None:
     from cluster.bench.capacity import main
     from cluster.bench.mixes import MIXES
 
-    unknown = sorted({*mixes} - MIXES.keys())
-    if unknown:
-        raise click.UsageError(f"--mix {unknown[0]}: there are {', '.join(MIXES)}")
+    for mix in mixes:
+        _check("mix", mix, MIXES)
     main(seconds, warm_up_s, list(mixes or MIXES))
+
+
+@bench.command()
+@click.option(
+    "--target", default="llama-160m", show_default=True, help="Its shape: llama-68m, llama-160m or vicuna-7b."
+)
+@click.option("--drafter", default="llama-68m", show_default=True, help="Likewise.")
+@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
+@click.option("--dtype", default="float32", show_default=True, help="Of the weights; bfloat16 on a GPU.")
+@click.option("--threads", default=1, show_default=True, help="Of PyTorch.")
+@click.option("--turns", default=3, show_default=True, help="Of all ways.")
+@click.option("--way", "ways", multiple=True, help="plain, prepacked, int8 or compiled; all that the device has.")
+def steps(ways: tuple[str, ...], **options: Any) -> None:
+    """What a token, a verification and a draft cost on this machine's CPU or GPU, with random weights."""
+    from cluster.bench.steps import SHAPES, WAYS, main
+
+    for option, known in (("target", SHAPES), ("drafter", SHAPES)):
+        _check(option, options[option], known)
+    for way in ways:
+        _check("way", way, WAYS)
+    main(**options, ways=ways)
 
 
 @bench.command()
@@ -179,6 +200,11 @@ def _trained(data: str, **options: Any) -> tuple[Run, str]:
         data = data or train_default(run)
     run.check_trained()
     return run, data
+
+
+def _check(option: str, value: str, known: Collection[str]) -> None:
+    if value not in known:
+        raise click.UsageError(f"--{option} {value}: there are {', '.join(known)}")
 
 
 def _numbers(text: str, kind: type) -> list[Any]:
