@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cluster.options import run_of, run_options
+from cluster.options import data_and_run_of, run_of, run_options
 
 if TYPE_CHECKING:
     from cluster.run import Run
@@ -130,6 +130,19 @@ def decode(languages: str, inflate: int, questions: int, streams: int, repetitio
     from cluster.bench.decode import main
 
     main(*_trained(**options), languages, inflate, questions, streams, repetitions)
+
+
+@bench.command()
+@run_options
+@click.option("--languages", default="all", show_default=True, help="Codes, with commas between.")
+@click.option("--inflate", default=100, show_default=True, help="Millions of parameters of the target; 0: as it is.")
+@click.option("--questions", default=10, show_default=True, help="Of each language.")
+def quantization(languages: str, inflate: int, questions: int, **options: Any) -> None:
+    """What a target in 8 bits wins in time and changes in its texts."""
+    from cluster.bench.quantization import main
+
+    data, run = data_and_run_of(options)
+    main(run, data, languages, questions, inflate)
 
 
 @bench.command()
