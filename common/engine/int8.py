@@ -12,6 +12,8 @@ as it is.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -47,7 +49,7 @@ class Int8Linear(OpaqueLinear):
         """Scaled by output channel already."""
         weights = self._packed, self._scales_O, self._zeros_O
         # Of a single row and weights of some shapes oneDNN 3.12 has but a loop to offer, some hundred times as slow.
-        rows_TI = quantized_TI if len(quantized_TI) > 1 else quantized_TI.repeat(2, 1)
+        rows_TI = quantized_TI if len(quantized_TI) > 1 else torch.cat((quantized_TI, quantized_TI))
         sums_TO: Tensor = torch.ops.onednn.qlinear_pointwise(
             rows_TI, 1.0, 0, *weights, None, 1.0, 0, torch.float32, "none", [], ""
         )
@@ -62,7 +64,8 @@ class Int8Linear(OpaqueLinear):
 
 def quantize_rows(rows_TI: Tensor) -> tuple[Tensor, Tensor]:
     """Int8 values [T, I] and the scales [T, 1] that make them about `rows_TI`."""
-    scales_T1 = rows_TI.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(rows_TI.dtype).tiny) / _LARGEST
+    largest_T1 = torch.linalg.vector_norm(rows_TI, ord=math.inf, dim=-1, keepdim=True)
+    scales_T1 = largest_T1.clamp_min(torch.finfo(rows_TI.dtype).tiny) / _LARGEST
     return (rows_TI / scales_T1).round_().to(torch.int8), scales_T1
 
 
