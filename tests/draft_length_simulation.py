@@ -1,6 +1,7 @@
 """A simulated router, drafter and verifier with stated costs, in simulated time.
 
-The verifier steps over whatever is pending when it becomes free, as the engine does; drafting takes its time beside it.
+The verifier waits for the texts that it has just answered as the engine does, then steps over whatever is pending;
+drafting takes its time beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from random import Random
 
 from common.types import StepCost
 from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
+from serve.stream.gathering import Gathering
 
 MAX_LENGTH = 8
 
@@ -98,6 +100,7 @@ class Simulation:
         self.controller = DraftLengthController(settings or SpeculationSettings())
         self._random = Random(seed)
         self._now_s = self._prompted_s = 0.0
+        self._gathering = Gathering(lambda: self._now_s)
         self.begin(texts)
 
     def begin(self, texts: int) -> None:
@@ -119,19 +122,33 @@ class Simulation:
         return result
 
     def _step(self, result: Run) -> None:
-        self._now_s = max(self._now_s, min(text.asked_s for text in self._texts))
-        pending = [text for text in self._texts if text.asked_s <= self._now_s]
+        pending = self._gather()
         prompted = self._random.random() < self.world.prompts_per_s * (self._now_s - self._prompted_s)
         self._prompted_s = self._now_s
         tokens = sum(1 + text.drafted for text in pending) + 512 * prompted
         seconds = self.world.step_s(tokens) * max(0.5, self._random.gauss(1.0, self.world.noise))
         cost = StepCost(seconds + (self._random.random() < self.world.hiccups), tokens)
         self._now_s += cost.seconds
+        self._gathering.answered(map(id, pending), cost.seconds)
         for text in pending:
             result.lengths.append(text.drafted)
             result.tokens += self.world.expected_tokens(text.drafted)
             self._commit(text, cost)
             self._draft(text)
+
+    def _gather(self) -> list[_Text]:
+        """The texts of the next step, at the time when it begins."""
+        pending: list[_Text] = []
+        for text in sorted(self._texts, key=lambda text: text.asked_s):
+            if pending and text.asked_s > self._now_s + self._gathering.patience():
+                break
+            self._now_s = max(self._now_s, text.asked_s)
+            self._gathering.came(id(text), text.asked_s)
+            pending.append(text)
+        else:
+            return pending
+        self._now_s += self._gathering.patience()
+        return pending
 
     def _commit(self, text: _Text, cost: StepCost) -> None:
         world, drafted = self.world, text.drafted
