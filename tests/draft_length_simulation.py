@@ -29,6 +29,8 @@ class World:
     """Of each leg."""
     acceptance: float = 0.8
     """Per position, given that all before it were accepted."""
+    french_acceptance: float = 0.0
+    """The same of texts in French, which have a drafter of their own."""
     run_ahead: bool = False
     """Whether the drafter drafts on during a verification, after each token that it guesses may follow."""
     runner_up: float = 0.5
@@ -40,9 +42,12 @@ class World:
     prompts_per_s: float = 0.0
     """Prompts of 512 tokens that are prefilled in the steps of the texts."""
 
-    def expected_tokens(self, drafted: int) -> float:
+    def accepts(self, drafter: str) -> float:
+        return self.french_acceptance if drafter == "fr" else self.acceptance
+
+    def expected_tokens(self, drafted: int, drafter: str = "de") -> float:
         """Output tokens of a round."""
-        return sum(self.acceptance**k for k in range(drafted + 1))
+        return sum(self.accepts(drafter) ** k for k in range(drafted + 1))
 
     def throughput(self, n: int) -> float:
         """Tokens per second of one text that always has n tokens drafted, by the stated numbers."""
@@ -62,6 +67,8 @@ class Run:
     """Expected output tokens of the drafts that were made: their luck is no merit of the controller's."""
     seconds: float = 0.0
     lengths: list[int] = field(default_factory=list)
+    french_lengths: list[int] = field(default_factory=list)
+    """Those of the texts in French, of which `lengths` has all."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -79,6 +86,7 @@ class Run:
 @dataclass
 class _Text:
     length: TextDraftLength
+    drafter: str
     drafted: int = 0
     ahead: int = 0
     """So many tokens are drafted ahead for whatever may be asked next."""
@@ -94,18 +102,27 @@ class Simulation:
     """One router's controller, kept while the world around it changes."""
 
     def __init__(
-        self, world: World, settings: SpeculationSettings | None = None, *, texts: int = 1, seed: int = 0
+        self,
+        world: World,
+        settings: SpeculationSettings | None = None,
+        *,
+        texts: int = 1,
+        french: int = 0,
+        seed: int = 0,
     ) -> None:
         self.world = world
         self.controller = DraftLengthController(settings or SpeculationSettings())
         self._random = Random(seed)
         self._now_s = self._prompted_s = 0.0
         self._gathering = Gathering(lambda: self._now_s)
-        self.begin(texts)
+        self.begin(texts, french)
 
-    def begin(self, texts: int) -> None:
-        """So many new texts in place of the present ones."""
-        self._texts = [_Text(self.controller.text(), learned_s=self._now_s) for _ in range(texts)]
+    def begin(self, texts: int, french: int = 0) -> None:
+        """So many new texts in German and in French in place of the present ones."""
+        self._texts = [
+            _Text(self.controller.text(), drafter, learned_s=self._now_s)
+            for drafter in ["de"] * texts + ["fr"] * french
+        ]
         for text in self._texts:
             self._draft(text)
             text.asked_s += self._random.uniform(0.0, 0.05)  # texts do not begin in step
@@ -132,7 +149,9 @@ class Simulation:
         self._gathering.answered(map(id, pending), cost.seconds)
         for text in pending:
             result.lengths.append(text.drafted)
-            result.tokens += self.world.expected_tokens(text.drafted)
+            if text.drafter == "fr":
+                result.french_lengths.append(text.drafted)
+            result.tokens += self.world.expected_tokens(text.drafted, text.drafter)
             self._commit(text, cost)
             self._draft(text)
 
@@ -152,12 +171,13 @@ class Simulation:
 
     def _commit(self, text: _Text, cost: StepCost) -> None:
         world, drafted = self.world, text.drafted
-        accepted = next((k for k in range(drafted) if self._random.random() >= world.acceptance), drafted)
+        acceptance = world.accepts(text.drafter)
+        accepted = next((k for k in range(drafted) if self._random.random() >= acceptance), drafted)
         at_hand = min(text.at_hand, drafted)
         draft_s = (drafted - at_hand) * world.draft_s
         text.at_hand = self._drafted_ahead(text, all_accepted=accepted == drafted) if drafted else 0
         text.length.observe(
-            "de",
+            text.drafter,
             Round(
                 drafted=drafted,
                 accepted=accepted,
@@ -186,7 +206,7 @@ class Simulation:
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""
         world = self.world
-        wanted, text.ahead = text.length.choose("de", len(self._texts), MAX_LENGTH)
+        wanted, text.ahead = text.length.choose(text.drafter, len(self._texts), MAX_LENGTH)
         text.drafted = max(wanted, min(text.at_hand, text.ahead)) if wanted else 0
         drafting = text.drafted - min(text.at_hand, text.drafted)
         draft_s = drafting * world.draft_s + world.overhead_s if text.drafted else 0.0

@@ -90,5 +90,7 @@ def test_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("provenance")
     assert figures.pop("efficiency_batched") > 0
+    regret = figures.pop("regret")
+    assert regret.keys() == {"many"} and regret["many"] < 1
     names = {"efficiency_serial", "efficiency_run_ahead", "never_accepted", "rounds_per_s"}
     assert figures == dict.fromkeys(names)
