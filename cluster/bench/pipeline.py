@@ -18,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import uvloop
@@ -67,9 +67,9 @@ class Pipeline:
         self._target = target
         self._settings = ServeSettings(speculation=SpeculationSettings(draft_length=draft_length))
 
-    def always(self, drafted: int) -> Pipeline:
+    def always(self, drafted: int) -> Self:
         """One that drafts so many tokens whatever it learns."""
-        return Pipeline(self._emulated, self._seconds, self._target, draft_length=drafted)
+        return type(self)(self._emulated, self._seconds, self._target, draft_length=drafted)
 
     def texts(self, streams: int, *, run_ahead: int = 0) -> Measured:
         """Speculation as the controller sees fit, if it is asked."""
