@@ -215,4 +215,6 @@ class Simulation:
 
 def fixed(world: World, n: int, *, texts: int, rounds: int = 100) -> float:
     """Tokens per second if all texts always have n tokens drafted."""
-    return Simulation(world, SpeculationSettings(draft_length=n), texts=texts).run(rounds).tokens_per_s
+    simulation = Simulation(world, SpeculationSettings(draft_length=n), texts=texts)
+    simulation.run(20)  # until they go in step
+    return simulation.run(rounds).tokens_per_s

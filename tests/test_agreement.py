@@ -9,8 +9,11 @@ import pytest
 from draft_length_simulation import MAX_LENGTH, Simulation, World, fixed
 
 from serve.drafting.agreement import Agreement
+from serve.drafting.draft_length import SpeculationSettings
 
 SEEDS = range(3)
+LEGS_ALONE = SpeculationSettings(doubt=0.0)
+"""What the A/B test on the clock makes of it, is another matter."""
 
 
 def agreement() -> Agreement:
@@ -68,10 +71,10 @@ def test_a_small_gain_is_had_although_texts_estimate_it_differently(
     assert lengths[2] == max(lengths) and 1.14 < lengths[2] / lengths[0] < 1.23
     reached = []
     for seed in SEEDS:
-        simulation = Simulation(world, texts=texts, seed=seed)
+        simulation = Simulation(world, LEGS_ALONE, texts=texts, seed=seed)
         simulation.run(100)
         reached.append(simulation.run(400).tokens_per_s)
-    assert mean(reached) >= 0.97 * max(lengths)
+    assert mean(reached) >= 0.98 * max(lengths)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
