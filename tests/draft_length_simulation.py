@@ -1,6 +1,7 @@
 """A simulated router, drafter and verifier with stated costs, in simulated time.
 
-The verifier steps over whatever is pending when it becomes free, as the engine does; drafting takes its time beside it.
+The verifier waits for the texts that it has just answered as the engine does, then steps over whatever is pending;
+drafting takes its time beside it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from random import Random
 
 from common.types import StepCost
 from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
+from serve.stream.gathering import Gathering
 
 MAX_LENGTH = 8
 
@@ -27,6 +29,8 @@ class World:
     """Of each leg."""
     acceptance: float = 0.8
     """Per position, given that all before it were accepted."""
+    french_acceptance: float = 0.0
+    """The same of texts in French, which have a drafter of their own."""
     run_ahead: bool = False
     """Whether the drafter drafts on during a verification, after each token that it guesses may follow."""
     runner_up: float = 0.5
@@ -38,9 +42,12 @@ class World:
     prompts_per_s: float = 0.0
     """Prompts of 512 tokens that are prefilled in the steps of the texts."""
 
-    def expected_tokens(self, drafted: int) -> float:
+    def accepts(self, drafter: str) -> float:
+        return self.french_acceptance if drafter == "fr" else self.acceptance
+
+    def expected_tokens(self, drafted: int, drafter: str = "de") -> float:
         """Output tokens of a round."""
-        return sum(self.acceptance**k for k in range(drafted + 1))
+        return sum(self.accepts(drafter) ** k for k in range(drafted + 1))
 
     def throughput(self, n: int) -> float:
         """Tokens per second of one text that always has n tokens drafted, by the stated numbers."""
@@ -60,6 +67,8 @@ class Run:
     """Expected output tokens of the drafts that were made: their luck is no merit of the controller's."""
     seconds: float = 0.0
     lengths: list[int] = field(default_factory=list)
+    french_lengths: list[int] = field(default_factory=list)
+    """Those of the texts in French, of which `lengths` has all."""
 
     @property
     def tokens_per_s(self) -> float:
@@ -77,6 +86,7 @@ class Run:
 @dataclass
 class _Text:
     length: TextDraftLength
+    drafter: str
     drafted: int = 0
     ahead: int = 0
     """So many tokens are drafted ahead for whatever may be asked next."""
@@ -92,17 +102,27 @@ class Simulation:
     """One router's controller, kept while the world around it changes."""
 
     def __init__(
-        self, world: World, settings: SpeculationSettings | None = None, *, texts: int = 1, seed: int = 0
+        self,
+        world: World,
+        settings: SpeculationSettings | None = None,
+        *,
+        texts: int = 1,
+        french: int = 0,
+        seed: int = 0,
     ) -> None:
         self.world = world
         self.controller = DraftLengthController(settings or SpeculationSettings())
         self._random = Random(seed)
         self._now_s = self._prompted_s = 0.0
-        self.begin(texts)
+        self._gathering = Gathering(lambda: self._now_s)
+        self.begin(texts, french)
 
-    def begin(self, texts: int) -> None:
-        """So many new texts in place of the present ones."""
-        self._texts = [_Text(self.controller.text(), learned_s=self._now_s) for _ in range(texts)]
+    def begin(self, texts: int, french: int = 0) -> None:
+        """So many new texts in German and in French in place of the present ones."""
+        self._texts = [
+            _Text(self.controller.text(), drafter, learned_s=self._now_s)
+            for drafter in ["de"] * texts + ["fr"] * french
+        ]
         for text in self._texts:
             self._draft(text)
             text.asked_s += self._random.uniform(0.0, 0.05)  # texts do not begin in step
@@ -119,28 +139,45 @@ class Simulation:
         return result
 
     def _step(self, result: Run) -> None:
-        self._now_s = max(self._now_s, min(text.asked_s for text in self._texts))
-        pending = [text for text in self._texts if text.asked_s <= self._now_s]
+        pending = self._gather()
         prompted = self._random.random() < self.world.prompts_per_s * (self._now_s - self._prompted_s)
         self._prompted_s = self._now_s
         tokens = sum(1 + text.drafted for text in pending) + 512 * prompted
         seconds = self.world.step_s(tokens) * max(0.5, self._random.gauss(1.0, self.world.noise))
         cost = StepCost(seconds + (self._random.random() < self.world.hiccups), tokens)
         self._now_s += cost.seconds
+        self._gathering.answered(map(id, pending), cost.seconds)
         for text in pending:
             result.lengths.append(text.drafted)
-            result.tokens += self.world.expected_tokens(text.drafted)
+            if text.drafter == "fr":
+                result.french_lengths.append(text.drafted)
+            result.tokens += self.world.expected_tokens(text.drafted, text.drafter)
             self._commit(text, cost)
             self._draft(text)
 
+    def _gather(self) -> list[_Text]:
+        """The texts of the next step, at the time when it begins."""
+        pending: list[_Text] = []
+        for text in sorted(self._texts, key=lambda text: text.asked_s):
+            if pending and text.asked_s > self._now_s + self._gathering.patience():
+                break
+            self._now_s = max(self._now_s, text.asked_s)
+            self._gathering.came(id(text), text.asked_s)
+            pending.append(text)
+        else:
+            return pending
+        self._now_s += self._gathering.patience()
+        return pending
+
     def _commit(self, text: _Text, cost: StepCost) -> None:
         world, drafted = self.world, text.drafted
-        accepted = next((k for k in range(drafted) if self._random.random() >= world.acceptance), drafted)
+        acceptance = world.accepts(text.drafter)
+        accepted = next((k for k in range(drafted) if self._random.random() >= acceptance), drafted)
         at_hand = min(text.at_hand, drafted)
         draft_s = (drafted - at_hand) * world.draft_s
         text.at_hand = self._drafted_ahead(text, all_accepted=accepted == drafted) if drafted else 0
         text.length.observe(
-            "de",
+            text.drafter,
             Round(
                 drafted=drafted,
                 accepted=accepted,
@@ -169,7 +206,7 @@ class Simulation:
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""
         world = self.world
-        wanted, text.ahead = text.length.choose("de", len(self._texts), MAX_LENGTH)
+        wanted, text.ahead = text.length.choose(text.drafter, len(self._texts), MAX_LENGTH)
         text.drafted = max(wanted, min(text.at_hand, text.ahead)) if wanted else 0
         drafting = text.drafted - min(text.at_hand, text.drafted)
         draft_s = drafting * world.draft_s + world.overhead_s if text.drafted else 0.0
@@ -178,4 +215,6 @@ class Simulation:
 
 def fixed(world: World, n: int, *, texts: int, rounds: int = 100) -> float:
     """Tokens per second if all texts always have n tokens drafted."""
-    return Simulation(world, SpeculationSettings(draft_length=n), texts=texts).run(rounds).tokens_per_s
+    simulation = Simulation(world, SpeculationSettings(draft_length=n), texts=texts)
+    simulation.run(20)  # until they go in step
+    return simulation.run(rounds).tokens_per_s

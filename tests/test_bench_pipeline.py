@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,11 +13,14 @@ from hypothesis import strategies as st
 from cluster.bench import pipeline
 from cluster.bench.commands import bench
 from cluster.bench.emulated import LONGEST, Emulated, emulate
+from cluster.bench.emulated_service import write_target
 from cluster.bench.instant import InstantEngine
-from cluster.bench.streams import Tally
+from cluster.bench.pipeline import Pipeline, Result
+from cluster.bench.streams import Measured, Tally
 from common.engine.emulation import StepTimes
 from common.messages import Draft, Propose, Verdict, Verify
 from common.types import Progress, SpeculationStats
+from serve.router import TargetModel
 
 SMALL = emulate(verify_ms=2.0, verify_token_ms=0.0, draft_ms=0.2, acceptance=0.8, runner_up=0.5)
 
@@ -84,11 +88,32 @@ def test_bad_options_are_named(arguments: list[str], named: str) -> None:
     assert named in result.output
 
 
+class Measuring(Pipeline):
+    """Says that 97 tokens are written a second, or 100 where the draft length is fixed."""
+
+    def texts(self, streams: int, *, run_ahead: int = 0) -> Measured:
+        is_fixed = self._settings.speculation.draft_length is not None
+        return Measured(seconds=1.0, rounds=30, tokens=100, expected_tokens=100.0 if is_fixed else 97.0)
+
+
+@pytest.mark.parametrize(("acceptance", "best"), [(0.8, 7), (0.0, 0), (1.0, 8)])
+def test_the_regret_is_what_is_lost_of_the_best_length_that_the_controller_may_choose(
+    acceptance: float, best: int, tmp_path: Path
+) -> None:
+    emulated, result = Emulated(acceptance=acceptance), Result()
+    measuring = Measuring(emulated, 1.0, TargetModel(str(write_target(tmp_path))))
+    rows = pipeline._efficiencies(emulated, 1, measuring, result)
+    pipeline._efficiencies(emulated, 32, measuring, result)
+    assert result.regret == {"one": 0.03, "many": 0.03}
+    assert rows[1][0] == f"serial, always {best}"
+
+
 def test_it_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pipeline, "WARM_UP_S", 0.2)
     pipeline.main(SMALL, [2], 0.3, ["efficiency"])
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert figures.pop("provenance")
     assert figures.pop("efficiency_batched") > 0
+    assert figures.pop("regret").keys() == {"many"}
     names = {"efficiency_serial", "efficiency_run_ahead", "never_accepted", "rounds_per_s"}
     assert figures == dict.fromkeys(names)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serve.drafting.draft_length import SpeculationSettings
-from serve.drafting.outlook import MOST_AHEAD, NO_DRAFT, DraftLength, RoundCosts, outlook
+from serve.drafting.outlook import MOST_AHEAD, NO_DRAFT, DraftLength, RoundCosts, among_others, outlook
 
 AHEAD = World(run_ahead=True)
 SERIAL_IDEAL = World().throughput(World().best)
@@ -59,6 +59,25 @@ def test_drafts_are_asked_for_ahead_while_few_texts_wait_for_each_other() -> Non
 
 def test_nothing_may_be_drafted() -> None:
     assert outlook([0.8], costs(0.5), 0) == ([1 / 25], [25.0], 0)
+
+
+def test_a_single_text_expects_what_it_expects() -> None:
+    alone = outlook([0.8, 0.5], costs(0.0), 8)
+    assert among_others(alone, costs(0.0), 1) == alone
+
+
+def test_who_drafts_less_than_the_others_waits_for_them_and_saves_verification_only() -> None:
+    dear = RoundCosts(drafted=[10.0, 15.0, 18.0], at_hand=[10.0, 12.0, 14.0], share=0.0, sessions=4)
+    values, seconds, _ = among_others(outlook([0.8, 0.5], dear, 8), dear, 2)
+    assert seconds == [10.0 + 4.0, 12.0 + 4.0, 18.0]
+    assert values == pytest.approx([1 / 14, 1.8 / 16, 2.2 / 18])
+
+
+def test_who_drafts_more_than_the_others_makes_all_of_them_wait() -> None:
+    _, seconds, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4), 8), costs(0.0, sessions=4), 1)
+    assert seconds == [26.5, 26.5, 26.5 + 4 * 1.5]
+    values, _, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4), 8), costs(0.0, sessions=4), 0)
+    assert values == pytest.approx([1 / 25, 1.8 / (25 + 4 * 1.5), 2.2 / (25 + 4 * 3.0)])
 
 
 @given(

@@ -2,6 +2,7 @@
 
     serial           one text, against max over n of E[tokens(n)] / (n drafts + a verification)
     batched          many texts, against as many times that, all of them sharing each step
+    regret           what the controller loses, by learning and exploring, of the best fixed length, measured as well
     never accepted   one text whose drafts are all wrong, learning included, against one that is never drafted for
     router           rounds that a router's process carries in a second of its processor time, with engines that answer
                      at once and say that they took the emulated times
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import uvloop
@@ -28,6 +29,7 @@ from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from cluster.bench.streams import Measured, Stream, Tally, measure
 from common.types import GenerationRequest, SamplingParams
+from serve.drafting.draft_length import SpeculationSettings
 from serve.router import TargetModel
 from serve.settings import RUN_AHEAD, ServeSettings
 
@@ -57,13 +59,20 @@ def requests(count: int, **fields: Any) -> list[GenerationRequest]:
 class Pipeline:
     """Makes the measurements, each with replicas and a router that have seen nothing yet."""
 
-    def __init__(self, emulated: Emulated, seconds: float, target: TargetModel) -> None:
+    def __init__(
+        self, emulated: Emulated, seconds: float, target: TargetModel, *, draft_length: int | None = None
+    ) -> None:
         self._emulated = emulated
         self._seconds = seconds
         self._target = target
+        self._settings = ServeSettings(speculation=SpeculationSettings(draft_length=draft_length))
+
+    def always(self, drafted: int) -> Self:
+        """One that drafts so many tokens whatever it learns."""
+        return type(self)(self._emulated, self._seconds, self._target, draft_length=drafted)
 
     def texts(self, streams: int, *, run_ahead: int = 0) -> Measured:
-        """Speculation as the controller sees fit."""
+        """Speculation as the controller sees fit, if it is asked."""
         emulated = msgspec.structs.replace(self._emulated, run_ahead=run_ahead)
         return self._run(emulated, [requests(streams)], warm_up_s=WARM_UP_S)[0]
 
@@ -92,7 +101,7 @@ class Pipeline:
             )
 
             async def measure_turn(texts: Sequence[GenerationRequest]) -> Measured:
-                with service(self._target, [verifier], {LANGUAGE: [drafter]}, ServeSettings()) as router:
+                with service(self._target, [verifier], {LANGUAGE: [drafter]}, self._settings) as router:
                     tally = Tally(emulated)
                     streams = [Stream([text], tally) for text in texts]
                     return (await measure(router, streams, seconds=self._seconds, warm_up_s=warm_up_s))[tally]
@@ -107,6 +116,8 @@ class Result(msgspec.Struct, kw_only=True):
     efficiency_run_ahead: float | None = None
     """Of one text, by the same ideal as `efficiency_serial`."""
     efficiency_batched: float | None = None
+    regret: dict[str, float] = {}
+    """1 - the throughput over that of the best fixed length, of `one` text and of `many`, the most streams."""
     never_accepted: float | None = None
     rounds_per_s: int | None = None
 
@@ -118,13 +129,7 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
         pipeline = Pipeline(emulated, seconds, TargetModel(str(write_target(Path(folder)))))
         if "efficiency" in cases:
             for count in sorted(streams):
-                row, share = _efficiency(emulated, count, pipeline.texts(count))
-                row_ahead, share_ahead = _efficiency(emulated, count, pipeline.texts(count, run_ahead=RUN_AHEAD))
-                rows += [row, [f"{row_ahead[0]}, run ahead", *row_ahead[1:]]]
-                if count == 1:
-                    result.efficiency_serial, result.efficiency_run_ahead = share, share_ahead
-                else:
-                    result.efficiency_batched = share
+                rows += _efficiencies(emulated, count, pipeline, result)
         if "never_accepted" in cases:
             row, result.never_accepted = _never_accepted(*pipeline.never_accepted())
             rows.append(row)
@@ -133,6 +138,20 @@ def main(emulated: Emulated, streams: Sequence[int], seconds: float, cases: Coll
             rows.append(row)
     columns = ["case", "streams", "reached", "beside", "share", "drafted", "draft verify wire ms", "written / expected"]
     report("emulated engines: what the pipeline makes of their times", columns, rows, msgspec.to_builtins(result))
+
+
+def _efficiencies(emulated: Emulated, streams: int, pipeline: Pipeline, result: Result) -> list[list[str]]:
+    best = min(emulated.best_length(streams), SpeculationSettings().max_draft_length)
+    chosen, fixed = pipeline.texts(streams), pipeline.always(best).texts(streams)
+    row, share = _efficiency(emulated, streams, chosen)
+    row_fixed, _ = _efficiency(emulated, streams, fixed)
+    row_ahead, share_ahead = _efficiency(emulated, streams, pipeline.texts(streams, run_ahead=RUN_AHEAD))
+    result.regret["one" if streams == 1 else "many"] = round(1.0 - chosen.tokens_per_s / fixed.tokens_per_s, 4)
+    if streams == 1:
+        result.efficiency_serial, result.efficiency_run_ahead = share, share_ahead
+    else:
+        result.efficiency_batched = share
+    return [row, [f"{row_fixed[0]}, always {best}", *row_fixed[1:]], [f"{row_ahead[0]}, run ahead", *row_ahead[1:]]]
 
 
 def _efficiency(emulated: Emulated, streams: int, measured: Measured) -> tuple[list[str], float]:

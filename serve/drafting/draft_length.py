@@ -3,10 +3,10 @@
     value(n) = (1 + sum over k <= n of P(first k accepted)) / (draft leg(n) + verify leg(n))
 
 P comes from `acceptance_rates`, per drafter and per text; the legs from `costs`; what changes when drafts are at hand
-is in `outlook`. The verify leg is that of a step in
-which all texts have n tokens checked: whoever drafts more makes everybody's step longer, and what is best for all is
-what all should choose. n = 0, plain decoding, is one of the choices. What no leg shows, `trial` finds out: while it
-holds drafting back, n is 0.
+is in `outlook`. The verify leg is that of a step in which all texts have n tokens checked: whoever drafts more makes
+everybody's step longer, and what is best for all is what all should choose, n = 0, plain decoding, among them. So the
+texts of a drafter agree on a length (`agreement`), and each then takes what is best for it while the others keep to
+that one. What no leg shows, `trial` finds out: while it holds drafting back, n is 0.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import msgspec
 from common.settings import Settings
 from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
+from serve.drafting.agreement import Agreement
 from serve.drafting.costs import DrafterCosts, VerifierCosts
 from serve.drafting.exploration import Exploration
-from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, best_length, outlook
+from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
 from serve.drafting.trial import DraftingTrial
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
@@ -102,6 +103,7 @@ class KnownDrafter:
         self._sessions = 0
         self._news = 0
         self.exploration = Exploration(settings.exploration)
+        self.agreement = Agreement(settings.hysteresis, settings.min_gain)
         self.rates: list[float] = []
         """Per position, as many as may be drafted."""
         self.costs = RoundCosts([], [], share=0.0, sessions=1)
@@ -179,7 +181,7 @@ class TextDraftLength:
         if self._scout or not shared.known:
             return True
         shared.look_ahead(sessions)
-        return self._best(0, self._outlook(drafter, shared, self._settings.max_draft_length).values) > 0
+        return shared.agreement.hear(self._outlook(drafter, shared).values, sessions) > 0
 
     def patience_s(self, sessions: int) -> float:
         """Seconds worth waiting for the first draft."""
@@ -194,13 +196,16 @@ class TextDraftLength:
         if not shared.known:
             return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
         shared.look_ahead(sessions)
-        values, seconds, ahead = self._outlook(drafter, shared, limit)
-        length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values)
-        self._promise = values[length] / values[0]
+        alone = self._outlook(drafter, shared)
+        common = shared.agreement.hear(alone.values, sessions)
+        self._promise = shared.agreement.gain
+        values, seconds, ahead = among_others(alone, shared.costs, common)
+        values = values[: limit + 1]
+        length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values, agreed=common > 0)
         if not trial.drafting:
             return NO_DRAFT
         wanted = shared.exploration.vary(length, values, seconds, sessions)
-        return DraftLength.of(wanted, ahead, sessions)
+        return DraftLength.of(wanted, min(ahead, limit), sessions)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
@@ -219,11 +224,12 @@ class TextDraftLength:
             self._controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
         self._rounds += 1
 
-    def _outlook(self, drafter: str, shared: KnownDrafter, limit: int) -> Outlook:
+    def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)
         rates = text.given(shared.rates, TEXT_PRIOR) if text is not None else shared.rates
-        return outlook(rates, shared.costs, limit)
+        return outlook(rates, shared.costs, self._settings.max_draft_length)
 
-    def _best(self, present: int, values: Sequence[float]) -> int:
-        settings = self._settings
-        return best_length(values, present=present, hysteresis=settings.hysteresis, min_gain=settings.min_gain)
+    def _best(self, present: int, values: Sequence[float], *, agreed: bool) -> int:
+        """Where drafting was `agreed` on, `min_gain` has been seen to."""
+        min_gain = 0.0 if agreed else self._settings.min_gain
+        return best_length(values, present=present, hysteresis=self._settings.hysteresis, min_gain=min_gain)

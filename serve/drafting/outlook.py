@@ -82,6 +82,23 @@ def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
     return Outlook([made / taken for made, taken in zip(tokens, seconds, strict=True)], seconds, ahead)
 
 
+def among_others(alone: Outlook, costs: RoundCosts, common: int) -> Outlook:
+    """What remains for one text to choose while the others draft `common` tokens, with what its choice costs them all.
+
+    The time until their drafts are there is spent whatever it does, so by drafting less it saves verification only. If
+    it makes them wait longer, all of them do. `alone` is what it expects if all choose like it.
+    """
+    if costs.sessions == 1:
+        return alone
+    waits = [taken - at_hand for taken, at_hand in zip(alone.seconds, costs.at_hand, strict=False)]
+    seconds = [
+        at_hand + waits[common] + costs.sessions * max(0.0, wait - waits[common])
+        for at_hand, wait in zip(costs.at_hand, waits, strict=False)
+    ]
+    values = [value * before / after for value, before, after in zip(alone.values, alone.seconds, seconds, strict=True)]
+    return Outlook(values, seconds, alone.ahead)
+
+
 def best_length(values: Sequence[float], *, present: int = 0, hysteresis: float = 0.0, min_gain: float) -> int:
     """The length of the highest value, the present one if its value is nearly as high, or 0 if it gains little."""
     kept, highest = min(present, len(values) - 1), max(values)
