@@ -51,8 +51,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """On a CPU, in float32: keeps the large layers' weights a second time, in the order in which products of a few
     tokens are fast. These take about two thirds of the time then, for twice the memory."""
     quantization: Literal["int8"] | None = None
-    """`int8`, on a CPU: the layers compute in 8 bits, in some two thirds of the time. That is another model, whose texts are
-    others now and then; drafts still change nothing."""
+    """`int8`, on a CPU: the layers compute in 8 bits, in some two thirds of the time. It is another model then,
+    whose texts are others now and then; drafts still change nothing."""
     kv_tokens: int = 16384
     """Memory budget: tokens whose keys and values are kept at the same time. No text is longer: the verifier's bounds
     what is served, and what a drafter cannot hold is not drafted by it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serve.stream.gathering import Gathering
+from serve.stream.gathering import Gathering, worth_waiting
 
 
 class Clock:
@@ -80,24 +80,65 @@ def test_groups_that_take_turns_are_brought_together() -> None:
     assert 0.0039 < gathering.patience() <= 0.0081
 
 
-def test_those_whose_drafts_are_not_at_hand_are_waited_for_too() -> None:
-    """Of three texts two come back at once, on average all do after 4 ms: twice that is too soon for the third."""
+def test_each_text_is_waited_for_as_long_as_it_is_usually_away() -> None:
+    """Of three texts two come back at once, on average all do after 3 ms: twice that is too soon for the third."""
     clock = Clock()
     gathering = Gathering(clock)
     for _ in range(200):
         clock.now += 0.025
         gathering.answered("abc", 0.025)
-        for key, delay_s in (("a", 0.001), ("b", 0.001), ("c", 0.010)):
+        for key, delay_s in (("a", 0.001), ("b", 0.001), ("c", 0.008)):
             gathering.came(key, clock.now + delay_s)
     gathering.answered("abc", 0.025)
-    assert 0.010 < gathering.patience() < 0.020
+    assert 0.008 < gathering.patience() <= 0.0161
+    gathering.came("c", clock.now)
+    assert gathering.patience() <= 0.0021, "the others are not waited for so long"
 
 
-def test_what_has_ended_is_forgotten() -> None:
+def test_a_text_whose_draft_is_at_hand_at_times_is_waited_for_when_it_is_not() -> None:
     clock = Clock()
     gathering = Gathering(clock)
-    gathering.answered(["a"], 0.010)
-    gathering.came("a", 0.0)
-    gathering.came("a", 5.0)
-    gathering.answered(["b"], 0.010)
+    for turn in range(200):
+        clock.now += 0.025
+        gathering.answered("a", 0.025)
+        gathering.came("a", clock.now + (0.010 if turn % 3 == 0 else 0.001))
+    gathering.answered("a", 0.025)
+    assert gathering.patience() > 0.010
+
+
+def test_a_text_that_is_away_for_longer_than_before_is_soon_waited_for() -> None:
+    clock = Clock()
+    gathering = Gathering(clock)
+    waited = []
+    for turn in range(20):
+        clock.now += 0.025
+        gathering.answered("a", 0.025)
+        waited.append(gathering.patience() >= 0.012)
+        gathering.came("a", clock.now + (0.003 if turn < 10 else 0.012))
+    assert not any(waited[:10]) and all(waited[13:])
+
+
+def test_one_of_which_nothing_is_known_is_waited_for_like_the_latest() -> None:
+    gathering, _ = after_rounds(delay_s=0.002, step_s=0.010)
+    gathering.answered(["new"], 0.010)
+    assert 0.0019 < gathering.patience() <= 0.0041
+
+
+def test_what_has_ended_is_not_waited_for_and_forgotten() -> None:
+    gathering, clock = after_rounds(delay_s=0.002, step_s=0.010)
+    assert gathering.patience() > 0
+    for key in "ab":
+        gathering.ended(key)
     assert gathering.patience() == 0
+    gathering.came("a", clock.now + 5.0)  # as another session of the same name: it was not away
+    gathering.answered(["a"], 0.010)
+    assert gathering.patience() > 0
+
+
+def test_who_is_worth_waiting_for() -> None:
+    assert worth_waiting([0.002] * 8, 0.010) == 0.002
+    assert worth_waiting([0.012] * 8, 0.010) == 0.0, "another step is over sooner"
+    assert worth_waiting([0.001] * 15 + [0.015], 0.020) == 0.001, "15 are not held up for one"
+    assert worth_waiting([0.001] * 15 + [0.002], 0.020) == 0.002
+    assert worth_waiting([0.003] * 8 + [0.012] * 8, 0.025) == 0.012
+    assert worth_waiting([], 0.010) == 0.0

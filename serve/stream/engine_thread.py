@@ -99,8 +99,11 @@ class EngineThread:
             if item is None:
                 return False
             key, request, came_s = item
-            self._gathering.came(key, came_s)
-            self._session_ended |= isinstance(request, Close)
+            if isinstance(request, Close):
+                self._gathering.ended(key)
+                self._session_ended = True
+            else:
+                self._gathering.came(key, came_s)
             self._engine.handle(key, request)
             taken = True
 

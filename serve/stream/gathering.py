@@ -4,22 +4,48 @@ Texts answered together ask again together, a moment later. If a step began in t
 texts would fall into groups that take turns for good, each paying a step of its own. Waiting for them saves a step,
 and a step costs at least what the cheapest one costs: so much waiting pays, more does not.
 
-How long texts are away is known of those too that come back while a step without them is under way: else groups that
-take turns, of which that is always so, would never be brought together.
+A few that stay away for long are not worth it: they are in every second step then, for which all others need not wait.
+
+Each text is waited for as long as it is usually away: one with long drafts comes later than one with short ones, and an
+average of both would be too soon for it. That is known of those too that come back while a step without them is under
+way: else groups that take turns, of which that is always so, would never be brought together.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from common.engine.session import Key
 
-WEIGHT = 1 / 16
-"""Of the latest delay in the average of delays."""
+WEIGHT = 1 / 4
+"""Of the latest delay in a text's average: when it drafts more than before it is soon waited for again."""
+
+TOLERANCE = 0.1
+"""Texts are not left behind, at half their speed, unless all together become faster by more than this fraction."""
 
 RISE = 1.01
 """By how much a step the cheapest one known may rise: the machine may have become slower."""
+
+
+@dataclass(slots=True)
+class Delay:
+    """How long a text is away."""
+
+    mean_s: float = 0.0
+    deviation_s: float = 0.0
+    """How far it is from that, on average."""
+
+    @property
+    def limit_s(self) -> float:
+        """After so long it is not to be expected any more; much longer than usual it may be without a draft at hand."""
+        return self.mean_s + max(self.mean_s, 2 * self.deviation_s)
+
+    def observe(self, delay_s: float) -> None:
+        off_s = delay_s - self.mean_s
+        self.deviation_s += WEIGHT * (abs(off_s) - self.deviation_s)
+        self.mean_s += WEIGHT * off_s
 
 
 class Gathering:
@@ -31,44 +57,59 @@ class Gathering:
         self._clock = clock
         self._answered_s: dict[Key, float] = {}
         """When each text that is away was answered."""
-        self._away: set[Key] = set()
-        """Those of them that the latest step answered."""
-        self._stepped_s = 0.0
-        self._delay_s = self._deviation_s = 0.0
-        """Averages: of the delays, and of how far they are from that."""
+        self._delays: dict[Key, Delay] = {}
+        self._latest = Delay()
+        """Of the text that came last, which is all that is known of a new one."""
+        self._awaited: dict[Key, float] = {}
+        """Of the texts that the latest step answered those that are still away, and until when they are waited for."""
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
         """A step of `step_s` seconds has just answered these."""
-        self._away = set(keys)
-        self._stepped_s = self._clock()
-        self._answered_s |= dict.fromkeys(self._away, self._stepped_s)
+        now = self._clock()
         self._cheapest_s = min(step_s, self._cheapest_s * RISE)
+        delays = {key: self._delays.get(key, self._latest) for key in keys}
+        longest_s = worth_waiting([delay.mean_s for delay in delays.values()], self._cheapest_s)
+        self._answered_s |= dict.fromkeys(delays, now)
+        self._awaited = {
+            key: now + min(delay.limit_s, self._cheapest_s)
+            for key, delay in delays.items()
+            if delay.mean_s <= longest_s
+        }
 
     def came(self, key: Key, at_s: float) -> None:
-        """A session has asked again, or has ended, at `at_s` by the clock."""
-        self._away.discard(key)
+        """A session has asked again, or for the first time, at `at_s` by the clock."""
+        self._awaited.pop(key, None)
         answered_s = self._answered_s.pop(key, None)
         if answered_s is not None:
-            off_s = at_s - answered_s - self._delay_s
-            self._deviation_s += WEIGHT * (abs(off_s) - self._deviation_s)
-            self._delay_s += WEIGHT * off_s
+            if key not in self._delays:
+                self._delays[key] = replace(self._latest)
+            self._latest = self._delays[key]
+            self._latest.observe(at_s - answered_s)
+
+    def ended(self, key: Key) -> None:
+        """The session will not ask again."""
+        for known in (self._awaited, self._answered_s, self._delays):
+            known.pop(key, None)
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
-        if not self._away:
-            return 0.0
-        until = self._stepped_s + worth_waiting(self._delay_s, self._deviation_s, self._cheapest_s)
-        return max(0.0, until - self._clock())
+        return max(0.0, max(self._awaited.values()) - self._clock()) if self._awaited else 0.0
 
 
-def worth_waiting(delay_s: float, deviation_s: float, cheapest_s: float) -> float:
-    """Seconds after a step in which the next one is not begun without the texts that it has answered.
+def worth_waiting(delays_s: Iterable[float], step_s: float) -> float:
+    """The longest delay, in seconds, that the next step waits for; 0 if it is not worth waiting at all.
 
-    They are away for `delay_s`, off by `deviation_s` on average; the cheapest step takes `cheapest_s`. 0 if they are
-    likely to come too late.
+    With T waited, the texts that are back by then are in every step, the late ones in every second one:
+
+        texts per second (T) = (those back + half of those late) / (step + T)
     """
-    if delay_s > cheapest_s:
-        return 0.0
-    # The later half too, where some have their drafts at hand and others wait for them.
-    return min(delay_s + max(delay_s, 2 * deviation_s), cheapest_s)
+    delays = sorted(delays_s)
+    speeds = [(0.0, len(delays) / 2 / step_s)]
+    speeds += [
+        (delay_s, (back + (len(delays) - back) / 2) / (step_s + delay_s))
+        for back, delay_s in enumerate(delays, start=1)
+        if delay_s <= step_s
+    ]
+    enough = (1.0 - TOLERANCE) * max(speed for _, speed in speeds)
+    return max(delay_s for delay_s, speed in speeds if speed >= enough)
