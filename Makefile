@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 quickstart: $(VENV)/.installed
 	$(BIN)/polydraft quickstart
 
+# In two processes: what uses Ray, and all else (tests/conftest.py).
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Its pages of settings and of request fields are made anew; then build/site, which needs no network.
 docs: $(VENV)/.installed-dev
