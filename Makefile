@@ -11,7 +11,7 @@ quickstart: $(VENV)/.installed
 
 # In two processes: what uses Ray, and all else (tests/conftest.py).
 test: lint
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 # Its pages of settings and of request fields are made anew; then build/site, which needs no network.
 docs: $(VENV)/.installed-dev

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,12 +24,21 @@ settings.register_profile("house", deadline=None, derandomize=True, max_examples
 settings.load_profile("house")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` divides them among two processes, always alike: all that uses the one Ray, and all else."""
-    for item in items:
-        uses_ray = "ray_cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray else "plain"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """`make test` divides the files among two processes, always alike: those that use the one Ray, and all others."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Halves(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _uses_ray(config.rootpath / nodeid.partition("::")[0]) else "rest"
+
+    return Halves(config, log)
+
+
+@cache
+def _uses_ray(file: Path) -> bool:
+    return re.search(r"\bray_cluster\b", file.read_text(encoding="utf8")) is not None
 
 
 @pytest.fixture(autouse=True)
