@@ -17,6 +17,8 @@ from cluster.ray_environment import configure_ray
 
 # A token would be written to the home directory otherwise.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# Ray's workers would give way to everything else on the machine, the other half of the tests included.
+os.environ.setdefault("RAY_worker_niceness", "0")
 configure_ray()
 
 # The same examples on every run, and no time limit for one: machines differ, and some are busy.
