@@ -15,11 +15,17 @@ from cluster.ray_environment import configure_ray
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 configure_ray()
 
-torch.set_num_threads(1)
-
 # The same examples on every run, and no time limit for one: machines differ, and some are busy.
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("house")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Whatever a command has set in this process: with more, tiny models wait for threads, ten times as long."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,7 @@ def config(**settings: Any) -> Config:
         "port": PORT,
         "router_cpus": 0.1,
         "draft_deadline_s": 0.5,
+        "replica_silence_s": 3.0,
         "promotion_poll_s": 0.5,
         "deployments_poll_s": 1.0,
         "speculation": {"draft_length": 4},

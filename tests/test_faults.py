@@ -1,6 +1,6 @@
 """Real replicas killed, hung, replaced and overrun while texts are being written: design §5, row by row.
 
-One deployment for all tests; a verifier that hangs is in `test_hung_verifier.py`.
+One deployment for all tests.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import msgspec
@@ -68,6 +69,16 @@ async def kill_busy(deployment: Replicas) -> None:
     await asyncio.to_thread(kill, busy.actor)
 
 
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """It lives, and does nothing."""
+    os.kill(process, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(process, signal.SIGCONT)
+
+
 async def test_a_drafter_that_does_not_fit_is_refused_and_its_language_is_served(
     server: Server, openai: AsyncOpenAI, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -115,19 +126,39 @@ async def test_a_drafter_that_hangs_costs_its_deadline_and_not_the_text(server: 
     text = await expected(openai, server, asked())
     (drafter,) = await server.drafters["de"].status()
 
-    async def hang() -> None:
-        await in_progress(server.drafters["de"])
-        os.kill(drafter.process, signal.SIGSTOP)
+    with ExitStack() as hanging:
 
-    try:
+        async def hang() -> None:
+            await in_progress(server.drafters["de"])
+            hanging.enter_context(stopped(drafter.process))
+
         disturbed, _ = await write(openai, asked(), hang)
         unhelped, block = await write(openai, asked(max_tokens=40))
         assert not drafted_by(block, "de")
-    finally:
-        os.kill(drafter.process, signal.SIGCONT)
     assert disturbed == text and text.startswith(unhelped.rstrip("\ufffd"))
     await at_work(openai, "de")
     await freed(*server.models)
+
+
+async def test_a_verifier_that_hangs_is_replaced_by_the_other_and_the_text_is_unchanged(
+    server: Server, openai: AsyncOpenAI
+) -> None:
+    short = [asked(seed=seed, max_tokens=40) for seed in range(4)]
+    text = await expected(openai, server, asked())
+    texts = [await expected(openai, server, request) for request in short]
+    before = {status.process for status in await server.verifier.status()}
+    with ExitStack() as hanging:
+
+        async def hang() -> None:
+            (busy,) = [status for status in await server.verifier.status() if status.held]
+            hanging.enter_context(stopped(busy.process))
+
+        disturbed, block = await write(openai, asked(), hang)
+        begun_meanwhile = await asyncio.gather(*(write(openai, request) for request in short))
+    assert disturbed == text and drafted_by(block, "de")
+    assert [written for written, _ in begun_meanwhile] == texts
+    await freed(*server.models)
+    assert {status.process for status in await server.verifier.status()} == before, "it was Serve that noticed"
 
 
 async def test_drafters_killed_at_once_cost_rounds_but_not_the_texts_and_return(
