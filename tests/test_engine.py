@@ -203,6 +203,19 @@ def test_verdicts_are_about_the_request_that_asked() -> None:
     assert key == "k" and isinstance(reply, Verdict) and (reply.session, reply.base) == (9, 3)
 
 
+def test_a_session_that_is_closed_is_answered_nothing_more() -> None:
+    """Also where the answer was ready, as one to a question for nothing is."""
+    engine = tiny.drafter(tiny.model())
+    for session in (1, 2):
+        engine.handle(session, _open(session))
+    while engine.busy:
+        engine.step()
+    for session in (1, 2):
+        engine.handle(session, Propose(session=session, base=3, committed=(), count=0))
+    engine.handle(1, Close(session=1))
+    assert [key for key, _ in engine.step()] == [2]
+
+
 def test_a_drafter_scores_tokens_as_it_would_have_drafted_them() -> None:
     model = tiny.model()
     [request] = tiny.requests(1, temperature=1.0)

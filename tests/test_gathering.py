@@ -125,14 +125,34 @@ def test_one_of_which_nothing_is_known_is_waited_for_like_the_latest() -> None:
 
 
 def test_what_has_ended_is_not_waited_for_and_forgotten() -> None:
-    gathering, clock = after_rounds(delay_s=0.002, step_s=0.010)
-    assert gathering.patience() > 0
-    for key in "ab":
-        gathering.ended(key)
+    clock = Clock()
+    gathering = Gathering(clock)
+    for _ in range(50):
+        clock.now += 0.025
+        gathering.answered("ab", 0.025)
+        gathering.came("a", clock.now + 0.010)
+        gathering.came("b", clock.now + 0.002)
+    gathering.answered("a", 0.025)
+    gathering.ended("a")
     assert gathering.patience() == 0
-    gathering.came("a", clock.now + 5.0)  # as another session of the same name: it was not away
-    gathering.answered(["a"], 0.010)
-    assert gathering.patience() > 0
+    gathering.answered("a", 0.025)  # another session of the same name, of which nothing is known
+    assert 0.0019 < gathering.patience() <= 0.0041
+
+
+def test_after_a_long_absence_a_text_and_new_ones_are_soon_waited_for() -> None:
+    gathering, clock = after_rounds(delay_s=0.005, step_s=0.025)
+    clock.now += 3.0
+    gathering.came("a", clock.now)
+    gathering.came("b", clock.now)
+    for _ in range(5):
+        gathering.answered("ab", 0.025)
+        clock.now += 0.005
+        gathering.came("a", clock.now)
+        gathering.came("b", clock.now)
+    gathering.answered("ab", 0.025)
+    assert gathering.patience() > 0.005
+    gathering.answered(["new"], 0.025)
+    assert gathering.patience() > 0.005
 
 
 def test_who_is_worth_waiting_for() -> None:

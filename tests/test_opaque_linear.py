@@ -20,9 +20,9 @@ from common.engine.opaque_linear import OpaqueLinear
 from common.engine.prepacked import PrepackedLinear, prepack
 from common.engine.runner import ModelRunner
 from common.models import ModelError
+from serve.model_runner import model_runner
 from serve.settings import ReplicaSettings
 
-KINDS = pytest.mark.parametrize("kind", [PrepackedLinear, Int8Linear])
 PROMPT = (3, 4, 5, 6, 7, 8, 9, 10, 11)
 
 
@@ -74,12 +74,14 @@ def test_a_row_of_nothing_is_quantized_to_nothing() -> None:
     assert not Int8Linear(linear(bias=False))(torch.zeros(4, 64)).any()
 
 
-@KINDS
-@given(row=st.integers(0, 7), count=st.integers(4, 30))
-def test_a_row_does_not_depend_on_the_others(kind: Callable[[nn.Linear], OpaqueLinear], row: int, count: int) -> None:
-    """What makes a verifier's text the same whatever is drafted and whoever shares its steps."""
+@pytest.mark.parametrize(("kind", "fewest"), [(PrepackedLinear, 4), (Int8Linear, 1)])
+@given(row=st.integers(0, 7), data=st.data())
+def test_a_row_does_not_depend_on_the_others(
+    kind: Callable[[nn.Linear], OpaqueLinear], fewest: int, row: int, data: st.DataObject
+) -> None:
+    """In 8 bits never, so drafts cannot change a text by rounding; prepacked, where the packed weights are used."""
     layer, x = kind(linear(bias=True)), torch.randn(8, 64)
-    others = torch.randn(count, 64) * 100.0
+    others = torch.randn(data.draw(st.integers(fewest - 1, 30)), 64) * 100.0
     assert torch.equal(layer(torch.cat([x[row : row + 1], others]))[0], layer(x)[row])
 
 
@@ -104,8 +106,26 @@ def test_all_layers_but_the_output_are_quantized() -> None:
 def test_a_cpu_whose_sums_overflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Int8Linear._sums
     monkeypatch.setattr(Int8Linear, "_sums", lambda layer, rows: honest(layer, rows).clamp(max=2.0))
+    plain = linear(bias=False)
+    plain.weight[0] = 0.0  # as padding is
     with pytest.raises(ModelError, match="quantization: this CPU"):
-        Int8Linear(linear(bias=False))
+        Int8Linear(plain)
+
+
+@pytest.mark.parametrize(
+    ("settings", "layer", "output"),
+    [
+        ({}, PrepackedLinear, PrepackedLinear),
+        ({"prepacked": False}, nn.Linear, nn.Linear),
+        ({"quantization": "int8"}, Int8Linear, PrepackedLinear),
+        ({"quantization": "int8", "prepacked": False}, Int8Linear, nn.Linear),
+    ],
+)
+def test_a_replicas_settings_say_how_layers_are_computed(settings: dict, layer: type, output: type) -> None:
+    model = wide_model()
+    model_runner(model, ReplicaSettings(kv_tokens=64, **settings))
+    found = kinds(model)
+    assert (found["model.layers.0.mlp.up_proj"], found["lm_head"]) == (layer, output)
 
 
 @pytest.mark.parametrize("change", [prepack, quantize])

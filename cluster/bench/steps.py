@@ -37,7 +37,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "compiled": {"compiled": True},
 }
 """Settings of a replica, by name."""
-ON_GPU = ("plain", "compiled")
+ELSEWHERE = ("plain", "compiled")
+"""Those that there are on a GPU, or in another dtype than float32."""
 VERIFIED = {"decode_1": (1, 0), "verify_3": (1, 2), "verify_6": (1, 5), "decode_8_texts": (8, 0), "verify_8x3": (8, 2)}
 """Texts in a step, and tokens drafted of each."""
 DRAFTED = {"draft_5": (1, 5)}
@@ -54,7 +55,7 @@ def main(target: str, drafter: str, device: str, dtype: str, threads: int, ways:
     bandwidth = _bandwidth(torch.device(device))
     timed = {
         way: Way(target, drafter, device, msgspec.structs.replace(settings, **WAYS[way]), bandwidth)
-        for way in ways or [way for way in WAYS if not gpu or way in ON_GPU]
+        for way in ways or (WAYS if dtype == "float32" and not gpu else ELSEWHERE)
     }
     for _, each in product(range(turns), timed.values()):
         each.time()

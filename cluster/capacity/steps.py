@@ -36,7 +36,8 @@ class TimedEngine:
     def __init__(
         self, model: DraftModel, role: Role, settings: ReplicaSettings, sizes: Sequence[tuple[int, int]]
     ) -> None:
-        self._role, self._settings, self._sizes = role, settings, sizes
+        torch.set_num_threads(settings.threads)
+        self._role, self._sizes = role, sizes
         self._costs: list[StepCost] = []
         kv_tokens = max(texts * (PROMPT + _output(drafted) + BLOCK_SIZE) for texts, drafted in sizes)
         runner = model_runner(model, msgspec.structs.replace(settings, kv_tokens=kv_tokens))
@@ -45,7 +46,6 @@ class TimedEngine:
 
     def time(self) -> list[tuple[int, float]]:
         """Of each size the tokens of a step, and the milliseconds of a round."""
-        torch.set_num_threads(self._settings.threads)
         found = []
         for texts, drafted in self._sizes:
             asked = [_Text(number, self._context, drafted, self._role) for number in range(texts)]

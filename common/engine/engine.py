@@ -81,6 +81,7 @@ class Engine:
                     self._table.open(key, request)
                 case Close():
                     self._table.close(key)
+                    self._replies = [each for each in self._replies if each[0] != key]
                 case _:
                     self._ask(self._table.get(key), request)
         except ValueError as error:

@@ -56,7 +56,8 @@ class Int8Linear(OpaqueLinear):
         return sums_TO[: len(quantized_TI)]
 
     def _check_sums(self, quantized_OI: Tensor) -> None:
-        rows_1I = _LARGEST * quantized_OI[:1].sign()
+        largest = quantized_OI.int().abs().sum(1).argmax()
+        rows_1I = _LARGEST * quantized_OI[largest : largest + 1].sign()
         expected_1O = rows_1I.double() @ quantized_OI.double().T * self._scales_O
         if not torch.allclose(self._sums(rows_1I).double(), expected_1O, rtol=1e-4):
             raise ModelError("quantization: this CPU adds up products of 8 bits in 16, which overflows")
@@ -70,7 +71,7 @@ def quantize_rows(rows_TI: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def quantize(model: PreTrainedModel) -> PreTrainedModel:
-    """Have all linear layers of `model`, on a CPU in float32, computed in int8, but the output layer; returns it.
+    """Have every `nn.Linear` of `model`, on a CPU in float32, computed in int8, but the output layer; returns it.
 
     Raises ModelError, see `Int8Linear`, or if this PyTorch has no such kernels.
     """

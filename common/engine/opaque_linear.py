@@ -18,7 +18,7 @@ _numbers = count()
 
 
 class OpaqueLinear(nn.Module, ABC):
-    """In place of an `nn.Linear`, for inference only.
+    """In place of an `nn.Linear`, for inference only: its weights must not change, and it cannot be copied.
 
     A compiler cannot hold the library's weights: to it the layer is one operator that cannot be looked into.
     """

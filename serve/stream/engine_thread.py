@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from common.engine.session import Key
-from common.messages import Close, Reply, Request
+from common.messages import Close, Failure, Reply, Request
 from serve.stream.gathering import Gathering
 
 Replies = Sequence[tuple[Key, Reply]]
@@ -79,8 +79,11 @@ class EngineThread:
             began = self._step_began = time.perf_counter()
             replies = self._engine.step()
             self._step_began = None
+            # What needed no forward pass says nothing about steps, and nobody is to be waited for on its account.
+            answered = [key for key, reply in replies if not isinstance(reply, Failure) and reply.cost.seconds]
+            if answered:
+                self._gathering.answered(answered, time.perf_counter() - began)
             if replies:
-                self._gathering.answered([key for key, _ in replies], time.perf_counter() - began)
                 self._loop.call_soon_threadsafe(self._on_replies, replies)
             elif self._session_ended and not self._engine.busy:
                 # Idle is when a leak can be told from work in progress; between its rounds a text is not idle for long.

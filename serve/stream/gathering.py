@@ -85,7 +85,8 @@ class Gathering:
             if key not in self._delays:
                 self._delays[key] = replace(self._latest)
             self._latest = self._delays[key]
-            self._latest.observe(at_s - answered_s)
+            # Whoever is away for longer than a step is not waited for, and may be back at once the next time.
+            self._latest.observe(min(max(0.0, at_s - answered_s), 2 * self._cheapest_s))
 
     def ended(self, key: Key) -> None:
         """The session will not ask again."""
