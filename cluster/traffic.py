@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -36,14 +37,13 @@ class Round:
         self._snapshot = Snapshot(run.folder / "traffic")
         if self._snapshot.folder.exists():
             logger.info("%s: an interrupted run goes on with these prompts; without it, anew", self._snapshot.folder)
-        try:
+        with ExitStack() as unless_planned:
+            unless_planned.callback(self._snapshot.forget)
             self._snapshot.take(Path(folder))
             files = self._chosen(run, languages or run.config.languages)
             starts = {language: _start(run, language, path) for language, path in files.items()}
             self.plan = run.traffic_plan(starts, data, force=force)
-        except BaseException:
-            self._snapshot.forget()
-            raise
+            unless_planned.pop_all()
 
     def __enter__(self) -> Self:
         return self

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from cluster.bench import steps
 from cluster.bench.commands import bench
+from common.settings import SettingsError
 
 TINY = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 
@@ -32,14 +33,20 @@ def test_all_ways_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         assert way["draft_5"] > way["decode_1"], "five steps take longer than one"
 
 
+def test_a_shape_that_is_not_known_is_told() -> None:
+    code, output = run("--target", "gpt-5")
+    assert code == 2
+    assert "--target gpt-5: there are llama-68m" in output
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--target", "gpt-5"], "--target gpt-5: there are llama-68m"),
-        (["--way", "fast"], "--way fast: there are plain"),
+        (["--way", "fast"], "--way fast: on cpu in float32 there are plain, prepacked"),
+        (["--way", "int8", "--dtype", "bfloat16"], "--way int8: on cpu in bfloat16 there are plain, compiled"),
     ],
 )
-def test_what_is_not_known_is_told(arguments: list[str], told: str) -> None:
-    code, output = run(*arguments)
-    assert code == 2
-    assert told in output
+def test_a_way_that_the_device_does_not_have_is_told(arguments: list[str], told: str) -> None:
+    result = CliRunner().invoke(bench, ["steps", *arguments])
+    assert isinstance(result.exception, SettingsError)
+    assert told in str(result.exception)

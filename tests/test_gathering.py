@@ -13,18 +13,23 @@ class Clock:
         return self.now
 
 
-def after_rounds(delay_s: float, step_s: float, rounds: int = 200) -> tuple[Gathering, Clock]:
-    """Two texts that ask again `delay_s` after each step."""
+def away_for(step_s: float, **delays_s: float) -> tuple[Gathering, Clock]:
+    """Texts that have always asked again so long after each step, and have just been answered."""
     clock = Clock()
     gathering = Gathering(clock)
-    for _ in range(rounds):
+    for _ in range(200):
         clock.now += step_s
-        gathering.answered(["a", "b"], step_s)
-        clock.now += delay_s
-        gathering.came("a", clock.now)
-        gathering.came("b", clock.now)
-    gathering.answered(["a", "b"], step_s)
+        gathering.answered(delays_s, step_s)
+        for key, delay_s in delays_s.items():
+            gathering.came(key, clock.now + delay_s)
+        clock.now += max(delays_s.values())
+    gathering.answered(delays_s, step_s)
     return gathering, clock
+
+
+def after_rounds(delay_s: float, step_s: float) -> tuple[Gathering, Clock]:
+    """Two texts."""
+    return away_for(step_s, a=delay_s, b=delay_s)
 
 
 def test_texts_that_come_back_sooner_than_a_step_takes_are_waited_for() -> None:
@@ -82,14 +87,7 @@ def test_groups_that_take_turns_are_brought_together() -> None:
 
 def test_each_text_is_waited_for_as_long_as_it_is_usually_away() -> None:
     """Of three texts two come back at once, on average all do after 3 ms: twice that is too soon for the third."""
-    clock = Clock()
-    gathering = Gathering(clock)
-    for _ in range(200):
-        clock.now += 0.025
-        gathering.answered("abc", 0.025)
-        for key, delay_s in (("a", 0.001), ("b", 0.001), ("c", 0.008)):
-            gathering.came(key, clock.now + delay_s)
-    gathering.answered("abc", 0.025)
+    gathering, clock = away_for(0.025, a=0.001, b=0.001, c=0.008)
     assert 0.008 < gathering.patience() <= 0.0161
     gathering.came("c", clock.now)
     assert gathering.patience() <= 0.0021, "the others are not waited for so long"
@@ -125,13 +123,7 @@ def test_one_of_which_nothing_is_known_is_waited_for_like_the_latest() -> None:
 
 
 def test_what_has_ended_is_not_waited_for_and_forgotten() -> None:
-    clock = Clock()
-    gathering = Gathering(clock)
-    for _ in range(50):
-        clock.now += 0.025
-        gathering.answered("ab", 0.025)
-        gathering.came("a", clock.now + 0.010)
-        gathering.came("b", clock.now + 0.002)
+    gathering, _ = away_for(0.025, a=0.010, b=0.002)
     gathering.answered("a", 0.025)
     gathering.ended("a")
     assert gathering.patience() == 0
@@ -156,9 +148,10 @@ def test_after_a_long_absence_a_text_and_new_ones_are_soon_waited_for() -> None:
 
 
 def test_who_is_worth_waiting_for() -> None:
-    assert worth_waiting([0.002] * 8, 0.010) == 0.002
-    assert worth_waiting([0.012] * 8, 0.010) == 0.0, "another step is over sooner"
-    assert worth_waiting([0.001] * 15 + [0.015], 0.020) == 0.001, "15 are not held up for one"
-    assert worth_waiting([0.001] * 15 + [0.002], 0.020) == 0.002
-    assert worth_waiting([0.003] * 8 + [0.012] * 8, 0.025) == 0.012
+    assert worth_waiting([(0.002, 8.0)], 0.010) == 0.002
+    assert worth_waiting([(0.012, 8.0)], 0.010) == 0.0, "another step is over sooner"
+    assert worth_waiting([(0.001, 15.0), (0.015, 1.0)], 0.020) == 0.001, "15 are not held up for one"
+    assert worth_waiting([(0.001, 15.0), (0.002, 1.0)], 0.020) == 0.002
+    assert worth_waiting([(0.012, 8.0), (0.003, 8.0)], 0.025) == 0.012
+    assert worth_waiting([(0.001, 1.0)] * 15 + [(0.015, 1.0)], 0.020) == 0.001
     assert worth_waiting([], 0.010) == 0.0

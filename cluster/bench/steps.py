@@ -21,6 +21,7 @@ from cluster.bench.report import report
 from cluster.capacity.steps import TimedEngine
 from common.engine.drafting import Drafting
 from common.engine.verification import Verification
+from common.settings import SettingsError
 from serve.settings import ReplicaSettings
 
 _FAMILY = {"vocab_size": 32_000, "max_position_embeddings": 2048}
@@ -48,14 +49,18 @@ _BYTES = 2**30
 
 
 def main(target: str, drafter: str, device: str, dtype: str, threads: int, ways: tuple[str, ...], turns: int) -> None:
-    """Time all ways, in turns, and report the medians. Raises ValueError for a way that the device does not have."""
+    """Time all ways, in turns, and report the medians. Raises SettingsError for a way that the device does not have."""
     gpu = device == "cuda"
     settings = ReplicaSettings(threads=threads, dtype=dtype, num_gpus=float(gpu))
+    there_are = WAYS if dtype == "float32" and not gpu else ELSEWHERE
+    for way in ways:
+        if way not in there_are:
+            raise SettingsError(f"--way {way}: on {device} in {dtype} there are {', '.join(there_are)}")
     torch.set_num_threads(threads)
     bandwidth = _bandwidth(torch.device(device))
     timed = {
         way: Way(target, drafter, device, msgspec.structs.replace(settings, **WAYS[way]), bandwidth)
-        for way in ways or (WAYS if dtype == "float32" and not gpu else ELSEWHERE)
+        for way in ways or there_are
     }
     for _, each in product(range(turns), timed.values()):
         each.time()

@@ -25,8 +25,7 @@ def meeting(
     every = [1] * len(away)
     for _ in range(TURNS):
         step_s = steps.seconds(sum(tokens / n for tokens, n in zip(run, every, strict=True)))
-        back = [one for one, number in zip(away, texts, strict=True) for _ in range(max(1, round(number)))]
-        patience = worth_waiting(back, step_s)
+        patience = worth_waiting(zip(away, texts, strict=True), step_s)
         # Who comes too late for a step is in the one after it, or in a later one.
         in_time = [one for one, n in zip(away, every, strict=True) if n == 1 and one <= patience]
         if not in_time:

@@ -69,7 +69,7 @@ class Gathering:
         now = self._clock()
         self._cheapest_s = min(step_s, self._cheapest_s * RISE)
         delays = {key: self._delays.get(key, self._latest) for key in keys}
-        longest_s = worth_waiting([delay.mean_s for delay in delays.values()], self._cheapest_s)
+        longest_s = worth_waiting([(delay.mean_s, 1.0) for delay in delays.values()], self._cheapest_s)
         self._answered_s |= dict.fromkeys(delays, now)
         self._awaited = {
             key: now + min(delay.limit_s, self._cheapest_s)
@@ -98,19 +98,20 @@ class Gathering:
         return max(0.0, max(self._awaited.values()) - self._clock()) if self._awaited else 0.0
 
 
-def worth_waiting(delays_s: Iterable[float], step_s: float) -> float:
+def worth_waiting(away: Iterable[tuple[float, float]], step_s: float) -> float:
     """The longest delay, in seconds, that the next step waits for; 0 if it is not worth waiting at all.
 
-    With T waited, the texts that are back by then are in every step, the late ones in every second one:
+    `away` are delays, and how many texts have each. With T waited, the texts that are back by then are in every step,
+    the late ones in every second one:
 
         texts per second (T) = (those back + half of those late) / (step + T)
     """
-    delays = sorted(delays_s)
-    speeds = [(0.0, len(delays) / 2 / step_s)]
-    speeds += [
-        (delay_s, (back + (len(delays) - back) / 2) / (step_s + delay_s))
-        for back, delay_s in enumerate(delays, start=1)
-        if delay_s <= step_s
-    ]
+    delays = sorted(away)
+    texts, back = sum(number for _, number in delays), 0.0
+    speeds = [(0.0, texts / 2 / step_s)]
+    for delay_s, number in delays:
+        back += number
+        if delay_s <= step_s:
+            speeds.append((delay_s, (back + (texts - back) / 2) / (step_s + delay_s)))
     enough = (1.0 - TOLERANCE) * max(speed for _, speed in speeds)
     return max(delay_s for delay_s, speed in speeds if speed >= enough)
