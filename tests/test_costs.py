@@ -111,6 +111,19 @@ def test_the_wire_is_paid_once_a_leg_and_the_draft_leg_only_for_a_draft() -> Non
     verifier, drafter = VerifierCosts(), DrafterCosts()
     for _ in range(50):
         verifier.add(1, 0, StepCost(0.02, 1), 0.0203)
-        drafter.add(4, 0, StepCost(0.006, 4), 0.0065)
+        drafter.add(1, 4, 0, StepCost(0.006, 4), 0.0065)
     assert verifier.seconds(1, 2) == pytest.approx([0.0203] * 3)
-    assert drafter.seconds(3) == pytest.approx([0.0, 0.002, 0.0035, 0.005])
+    assert drafter.leg(1).seconds(3) == pytest.approx([0.0, 0.002, 0.0035, 0.005])
+
+
+def test_what_drafts_took_many_texts_says_nothing_of_one() -> None:
+    costs = DrafterCosts()
+    for _ in range(50):
+        costs.add(8, 2, 0, StepCost(0.004, 2), 0.024)
+    assert costs.leg(8).seconds(2)[2] == pytest.approx(0.024)
+    assert costs.leg(1).seconds(2)[2] == pytest.approx(0.003), "the lowest that it can be, so it is tried"
+    assert costs.leg(30).seconds(2)[2] == pytest.approx(0.024)
+    costs.add(1, 2, 0, StepCost(0.003, 2), 0.004)
+    assert costs.leg(1).seconds(2)[2] == pytest.approx(0.004)
+    assert costs.leg(8).seconds(2)[2] == pytest.approx(0.024)
+    assert costs.leg(30).seconds(2)[2] == pytest.approx(0.024), "no less than of 8"

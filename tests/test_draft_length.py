@@ -23,15 +23,17 @@ def efficiency(world: World, run: Run) -> float:
     return run.tokens / seconds / world.throughput(world.best)
 
 
-def outcome(drafted: int, accepted: int, *, step: StepCost = STEP, draft_s: float = 0.004) -> Round:
+def outcome(
+    drafted: int, accepted: int, *, step: StepCost = STEP, draft_s: float = 0.004, waited_s: float = 0.0
+) -> Round:
     return Round(
         drafted=drafted,
         accepted=accepted,
         draft_cost=StepCost(draft_s, drafted),
-        draft_wall_s=draft_s,
+        draft_wall_s=waited_s + draft_s,
         verify_cost=step,
         verify_wall_s=step.seconds,
-        seconds=draft_s + step.seconds,
+        seconds=waited_s + draft_s + step.seconds,
     )
 
 
@@ -214,6 +216,23 @@ def test_drafters_are_known_apart() -> None:
             drafted = text.choose(name, 1, 4).wanted
             text.observe(name, outcome(drafted, min(drafted, accepted), step=StepCost(0.02, 1 + drafted)), 1)
     assert text.choose("de", 1, 4).wanted == 4 and text.choose("ngram", 1, 4).wanted == 0
+
+
+def test_drafts_that_are_too_dear_for_many_texts_are_tried_again_for_one() -> None:
+    """On shared cores: of eight texts each waits for the drafts of all."""
+    controller = DraftLengthController(SpeculationSettings(doubt=0.0, exploration=0.0))
+    texts = [controller.text() for _ in range(8)]
+    for _ in range(40):
+        for text in texts:
+            drafted = text.choose("de", 8, 8).wanted
+            step = StepCost(0.02 + 0.002 * 8 * drafted, 8 * (1 + drafted))
+            text.observe("de", outcome(drafted, min(1, drafted), step=step, draft_s=0.003, waited_s=0.020), 8)
+    assert texts[0].choose("de", 8, 8).wanted == 0
+    alone = controller.text()
+    for _ in range(40):
+        drafted = alone.choose("de", 1, 8).wanted
+        alone.observe("de", outcome(drafted, min(1, drafted), step=StepCost(0.02, 1 + drafted), draft_s=0.003), 1)
+    assert alone.choose("de", 1, 8).wanted == 1
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What drafting and verifying cost, learned from the rounds: the basis on which draft lengths are chosen.
 
-    draft leg    overhead + n * seconds per drafted token, unless n are at hand     per drafter
+    draft leg    overhead + n * seconds per drafted token, unless n are at hand     per drafter and load
     verify leg   wire + (1 + queueing) * step(tokens)                               one verifier model per router
 
 step(tokens) is a table of measured means, not a line: on a CPU the second token of a step costs more than the tenth,
@@ -164,17 +164,14 @@ class VerifierCosts:
         return verify_leg(steps, self._wire_s.mean, self._queueing.mean if sessions > 1 else 0.0)
 
 
-class DrafterCosts:
-    """The draft leg of one drafter's texts."""
+class DraftLeg:
+    """As it was with about so many texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, sessions: int) -> None:
+        self._sessions = sessions
         self._at_hand = Average(floor=1.0)
         self._token_s = Average(floor=JITTER_S)
         self._overhead_s = Average(floor=JITTER_S)
-
-    @property
-    def known(self) -> bool:
-        return self._token_s.known
 
     def add(self, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
         """`drafted` > 0 tokens, of which `ahead` were drafted before, took `wall_s` seconds, waiting included."""
@@ -196,6 +193,49 @@ class DrafterCosts:
     def at_hand(self) -> float:
         """Share of the drafts that are, all of their tokens."""
         return self._at_hand.mean
+
+    @property
+    def known(self) -> bool:
+        """Whether any draft was made when it was asked for."""
+        return self._token_s.known
+
+    def of_fewer(self, sessions: int) -> DraftLeg:
+        """If texts wait for nothing but each other's drafts."""
+        leg, share = DraftLeg(sessions), sessions / self._sessions
+        leg._at_hand.add(self.at_hand)
+        leg._token_s.add(share * self._token_s.mean)
+        leg._overhead_s.add(share * self._overhead_s.mean)
+        return leg
+
+
+class DrafterCosts:
+    """The draft leg of one drafter's texts, by how many texts there are.
+
+    Where drafters share processor cores, a draft takes many texts several times as long as one. If it were one average,
+    a busy hour would make drafts look too dear for the quiet one after it, in which none would be made to show better.
+    """
+
+    def __init__(self) -> None:
+        self._legs: dict[int, DraftLeg] = {}
+
+    @property
+    def known(self) -> bool:
+        return any(leg.known for leg in self._legs.values())
+
+    def add(self, sessions: int, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
+        """A draft for one of `sessions` texts; see `DraftLeg.add`."""
+        leg = self._legs.setdefault(sessions.bit_length(), DraftLeg(sessions))
+        leg.add(drafted, ahead, cost, wall_s)
+
+    def leg(self, sessions: int) -> DraftLeg:
+        """Of about so many texts. Where none of their drafts is known it takes the lowest cost that there can be, as a
+        `StepTable` does: no less than of fewer texts, nor than of more in proportion."""
+        known = {level: leg for level, leg in self._legs.items() if leg.known}
+        level = sessions.bit_length()
+        if level in known:
+            return known[level]
+        guesses = [leg.of_fewer(sessions) if above > level else leg for above, leg in known.items()]
+        return max(guesses, key=lambda leg: leg.seconds(1)[1])
 
 
 def verify_leg(steps_s: Iterable[float], wire_s: float, queueing: float) -> list[float]:

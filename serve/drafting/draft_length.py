@@ -112,11 +112,11 @@ class KnownDrafter:
     def known(self) -> bool:
         return self._costs.known and self._verifier.known
 
-    def observe(self, outcome: Round, *, costs: bool) -> None:
+    def observe(self, outcome: Round, sessions: int, *, costs: bool) -> None:
         """Learn from a round with a draft; from what it took only if that is a measure of its costs."""
         self._observed.observe(outcome.drafted, outcome.accepted)
         if costs:
-            self._costs.add(outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
+            self._costs.add(sessions, outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
 
     def look_ahead(self, sessions: int) -> None:
         """Bring `rates` and `costs` up to date, once for each step that the `sessions` texts share."""
@@ -129,11 +129,12 @@ class KnownDrafter:
             max(self._observed.seen + 1, self._settings.default_draft_length), self._settings.max_draft_length
         )
         self.rates = self._observed.chained(self._settings.initial_acceptance, DRAFTER_PRIOR, longest)
+        leg = self._costs.leg(sessions)
         self.costs = RoundCosts.of(
-            self._costs.seconds(longest),
+            leg.seconds(longest),
             self._verifier.seconds(sessions, longest),
-            self._costs.overhead_s,
-            share=self._costs.at_hand,
+            leg.overhead_s,
+            share=leg.at_hand,
             sessions=sessions,
         )
 
@@ -217,7 +218,7 @@ class TextDraftLength:
             if not is_measure:
                 self._rates[drafter] = AcceptanceRates(TEXT_WINDOW)
             self._rates[drafter].observe(outcome.drafted, outcome.accepted)
-            self._controller.drafter(drafter).observe(outcome, costs=is_measure)
+            self._controller.drafter(drafter).observe(outcome, sessions, costs=is_measure)
         if self._rounds and min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
             self._controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
         if self._promise is not None:
