@@ -165,11 +165,14 @@ class SpeculationStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepCost(msgspec.Struct, frozen=True, array_like=True):
-    """What the engine spent on an answer; the basis on which draft lengths are chosen."""
+    """What the engine spent on an answer; the basis on which draft lengths are chosen.
 
-    seconds: float = 0.0
+    A message with a cost that is none is not decoded: whoever averages costs would never get over it.
+    """
+
+    seconds: Annotated[float, msgspec.Meta(ge=0.0, le=1e9)] = 0.0
     """Duration of the forward passes that the answer took part in."""
-    tokens: int = 0
+    tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Tokens in those passes, of all sessions together."""
 
     def __add__(self, other: StepCost) -> StepCost:

@@ -53,6 +53,8 @@ class RemoteVerifier:
     async def _with_lease(self, log: TokenLog, act: Callable[[Lease], Awaitable[T]]) -> T:
         """Act at a replica; if it is lost, or gives up a text that it has begun, take another lease and act there."""
         for attempt in range(self._attempts):
+            if attempt:
+                await asyncio.sleep(self._backoff_s * 2 ** (attempt - 1))
             try:
                 if self._lease is None:
                     self._lease = await take_lease(self._source, self._streams)
@@ -63,7 +65,6 @@ class RemoteVerifier:
                 logger.warning("verifier lost (attempt %d): %s", attempt + 1, error)
                 self.losses += 1
                 self.close()
-                await asyncio.sleep(self._backoff_s * 2**attempt)
         raise ServiceUnavailable(f"no verifier could be reached in {self._attempts} attempts")
 
     def close(self) -> None:

@@ -131,6 +131,11 @@ class Service:
                 span.round_committed(progress)
                 yield progress
 
+    def check_health(self) -> None:
+        """Raises what the telling of numbers died of."""
+        if self._flushing is not None and self._flushing.done():
+            self._flushing.result()
+
     def close(self) -> None:
         """Ends the streams to the replicas; for tests and benchmarks, as Serve ends the process."""
         self._streams.close()
@@ -149,11 +154,9 @@ class Service:
         )
 
     def _keep_flushing(self) -> None:
-        """Begun by the first text, as a constructor has no event loop; what it died of is told to the next one."""
+        """Begun by the first text, as a constructor has no event loop."""
         if self._flushing is None:
             self._flushing = asyncio.create_task(flush_forever(self._metrics.flush))
-        elif self._flushing.done():
-            self._flushing.result()
 
     def _texts_a_verifier(self) -> int:
         """Texts that share a verifier's steps, as far as this router knows."""
@@ -178,6 +181,10 @@ class Router:
     async def reconfigure(self, user_config: dict[str, list[str]]) -> None:
         """Called by Serve, at the start and when the configuration's languages change: that restarts nothing."""
         await self._service.know(user_config["languages"])
+
+    def check_health(self) -> None:
+        """Called by Serve, which replaces a replica that raises."""
+        self._service.check_health()
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         # Serve's proxy sends the request's id back by itself.

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.drafting.costs import Average, DrafterCosts, StepTable, VerifierCosts, _bracket
+from serve.drafting.costs import Average, StepTable, VerifierCosts, _bracket
 
 
 def table(seconds: dict[int, float]) -> StepTable:
@@ -107,23 +107,8 @@ def test_the_batch_is_what_texts_share_a_step() -> None:
     assert costs.seconds(1, 1) == pytest.approx([0.001, 0.002], rel=0.05), "a text alone has a step of its own"
 
 
-def test_the_wire_is_paid_once_a_leg_and_the_draft_leg_only_for_a_draft() -> None:
-    verifier, drafter = VerifierCosts(), DrafterCosts()
+def test_the_wire_is_paid_once_a_leg() -> None:
+    costs = VerifierCosts()
     for _ in range(50):
-        verifier.add(1, 0, StepCost(0.02, 1), 0.0203)
-        drafter.add(1, 4, 0, StepCost(0.006, 4), 0.0065)
-    assert verifier.seconds(1, 2) == pytest.approx([0.0203] * 3)
-    assert drafter.leg(1).seconds(3) == pytest.approx([0.0, 0.002, 0.0035, 0.005])
-
-
-def test_what_drafts_took_many_texts_says_nothing_of_one() -> None:
-    costs = DrafterCosts()
-    for _ in range(50):
-        costs.add(8, 2, 0, StepCost(0.004, 2), 0.024)
-    assert costs.leg(8).seconds(2)[2] == pytest.approx(0.024)
-    assert costs.leg(1).seconds(2)[2] == pytest.approx(0.003), "the lowest that it can be, so it is tried"
-    assert costs.leg(30).seconds(2)[2] == pytest.approx(0.024)
-    costs.add(1, 2, 0, StepCost(0.003, 2), 0.004)
-    assert costs.leg(1).seconds(2)[2] == pytest.approx(0.004)
-    assert costs.leg(8).seconds(2)[2] == pytest.approx(0.024)
-    assert costs.leg(30).seconds(2)[2] == pytest.approx(0.024), "no less than of 8"
+        costs.add(1, 0, StepCost(0.02, 1), 0.0203)
+    assert costs.seconds(1, 2) == pytest.approx([0.0203] * 3)

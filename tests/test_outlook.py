@@ -22,32 +22,32 @@ def costs(share: float, *, token_s: float = 1.5, sessions: int = 1, longest: int
 
 
 def test_without_drafts_at_hand_a_length_promises_its_tokens_by_its_seconds() -> None:
-    values, seconds, ahead = outlook([0.8, 0.5], costs(0.0), 8)
+    values, seconds, ahead = outlook([0.8, 0.5], costs(0.0))
     assert values == pytest.approx([1 / 25, 1.8 / 26.5, 2.2 / 28])
     assert seconds == [25.0, 26.5, 28.0]
     assert ahead == 2, "that cost nothing"
 
 
 def test_half_of_the_drafts_at_hand() -> None:
-    values, seconds, _ = outlook([0.8, 0.5], costs(0.5), 8)
+    values, seconds, _ = outlook([0.8, 0.5], costs(0.5))
     assert values == pytest.approx([1 / 25, (2.2 + 1.8) / (25 + 26.5), 2.2 / 26.5])
     assert seconds == [25.0, 25.75, 26.5]
 
 
 def test_texts_in_step_wait_for_each_others_drafts_so_those_are_shorter() -> None:
-    values, seconds, _ = outlook([0.8, 0.5], costs(0.5, sessions=2), 8)
+    values, seconds, _ = outlook([0.8, 0.5], costs(0.5, sessions=2))
     assert values == pytest.approx([1 / 25, (2.2 + 1.8) / 2 / (25 + 0.75 * 1.5), 2.2 / (25 + 0.75 * 3)])
     assert seconds == [25.0, 25 + 0.75 * 1.5, 25 + 0.75 * 3]
     lengths = []
     for sessions in (1, 2, 32):
-        values = outlook([0.8] * 8, costs(0.6, sessions=sessions), 8).values
+        values = outlook([0.8] * 8, costs(0.6, sessions=sessions)).values
         lengths.append(values.index(max(values)))
     assert lengths == sorted(lengths, reverse=True) and lengths[0] > lengths[-1] > 0
 
 
 def test_a_draft_at_hand_is_no_longer_than_verifying_it_pays() -> None:
     dear = RoundCosts(drafted=[10.0, 13.0, 16.0], at_hand=[10.0, 13.0, 16.0], share=0.5, sessions=1)
-    assert outlook([0.9, 0.2], dear, 8).ahead == 1
+    assert outlook([0.9, 0.2], dear).ahead == 1
 
 
 def test_drafts_are_asked_for_ahead_while_few_texts_wait_for_each_other() -> None:
@@ -58,25 +58,25 @@ def test_drafts_are_asked_for_ahead_while_few_texts_wait_for_each_other() -> Non
 
 
 def test_nothing_may_be_drafted() -> None:
-    assert outlook([0.8], costs(0.5), 0) == ([1 / 25], [25.0], 0)
+    assert outlook([], costs(0.5)) == ([1 / 25], [25.0], 0)
 
 
 def test_a_single_text_expects_what_it_expects() -> None:
-    alone = outlook([0.8, 0.5], costs(0.0), 8)
+    alone = outlook([0.8, 0.5], costs(0.0))
     assert among_others(alone, costs(0.0), 1) == alone
 
 
 def test_who_drafts_less_than_the_others_waits_for_them_and_saves_verification_only() -> None:
     dear = RoundCosts(drafted=[10.0, 15.0, 18.0], at_hand=[10.0, 12.0, 14.0], share=0.0, sessions=4)
-    values, seconds, _ = among_others(outlook([0.8, 0.5], dear, 8), dear, 2)
+    values, seconds, _ = among_others(outlook([0.8, 0.5], dear), dear, 2)
     assert seconds == [10.0 + 4.0, 12.0 + 4.0, 18.0]
     assert values == pytest.approx([1 / 14, 1.8 / 16, 2.2 / 18])
 
 
 def test_who_drafts_more_than_the_others_makes_all_of_them_wait() -> None:
-    _, seconds, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4), 8), costs(0.0, sessions=4), 1)
+    _, seconds, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4)), costs(0.0, sessions=4), 1)
     assert seconds == [26.5, 26.5, 26.5 + 4 * 1.5]
-    values, _, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4), 8), costs(0.0, sessions=4), 0)
+    values, _, _ = among_others(outlook([0.8, 0.5], costs(0.0, sessions=4)), costs(0.0, sessions=4), 0)
     assert values == pytest.approx([1 / 25, 1.8 / (25 + 4 * 1.5), 2.2 / (25 + 4 * 3.0)])
 
 
@@ -86,7 +86,7 @@ def test_who_drafts_more_than_the_others_makes_all_of_them_wait() -> None:
     token_s=st.floats(0.0, 10.0),
 )
 def test_drafts_at_hand_make_no_length_slower(rates: list[float], share: float, token_s: float) -> None:
-    some, none = (outlook(rates, costs(s, token_s=token_s), 8).values for s in (share, 0.0))
+    some, none = (outlook(rates, costs(s, token_s=token_s)).values for s in (share, 0.0))
     assert max(some) >= max(none) * (1 - 1e-9)
 
 

@@ -20,7 +20,7 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.session import Key, Session
-from common.messages import Draft, Open, Propose, Reply, Request, Verify
+from common.messages import Alive, Draft, Hello, Open, Propose, Reply, Request, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
@@ -34,6 +34,7 @@ from serve.session import generate
 from serve.stream.lease import LeaseSource
 from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.streams import StreamPool
+from serve.stream.wire import encode
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
 REQUEST = msgspec.structs.replace(tiny.requests(1, temperature=1.0, max_tokens=30)[0], language="de")
@@ -108,6 +109,23 @@ async def test_text_over_the_wire_equals_the_reference() -> None:
 def test_text_over_the_wire_equals_the_reference_on_uvloop() -> None:
     """Ray Serve runs replicas on uvloop, whose transports differ from asyncio's."""
     uvloop.run(test_text_over_the_wire_equals_the_reference())
+
+
+def test_what_follows_the_greeting_at_once_is_no_error() -> None:
+    """On uvloop it may be there before whoever connects is told that it is connected."""
+
+    async def connect_often() -> None:
+        def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(encode(Hello(incarnation="x")) + encode(Alive()))
+
+        server = await asyncio.start_server(greet, "127.0.0.1")
+        host, port = server.sockets[0].getsockname()
+        for _ in range(20):
+            async with streams() as pool:
+                await pool.channel(f"{host}:{port}", "x")
+        server.close()
+
+    uvloop.run(connect_often())
 
 
 async def test_many_texts_at_once_equal_the_reference() -> None:
@@ -315,6 +333,23 @@ async def test_no_verifier_at_all_is_service_unavailable() -> None:
     async with streams() as pool:
         with pytest.raises(ServiceUnavailable):
             await write(pool, dead)
+
+
+async def test_between_attempts_it_waits_and_after_the_last_one_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def dead() -> AsyncGenerator[LeaseGrant]:
+        raise ReplicaLost("killed")
+        yield
+
+    monkeypatch.setattr("serve.remote_verifier.asyncio.sleep", sleep)
+    async with streams() as pool:
+        with pytest.raises(ServiceUnavailable):
+            await RemoteVerifier(dead, pool, attempts=4, backoff_s=0.1).start(TokenLog(REQUEST))
+    assert waits == [0.1, 0.2, 0.4]
 
 
 async def test_leaving_midway_frees_both_slots() -> None:

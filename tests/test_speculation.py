@@ -14,7 +14,9 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.languages import GENERALIST
-from common.types import GenerationRequest, Progress
+from common.messages import Verdict
+from common.rounds import TokenLog
+from common.types import GenerationRequest, Progress, TokenIds
 from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
 from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import FOLLOW_EVERY
@@ -40,6 +42,8 @@ class Scripted:
         self._length = length
         self._patience_s = patience_s
         self._rounds = 0
+        self.loads: list[int] = []
+        """With which each round was told to have been."""
 
     def pays(self, drafter: str, sessions: int) -> bool:
         return self._length(self._rounds) > 0
@@ -53,6 +57,7 @@ class Scripted:
 
     def observe(self, drafter: str, round: Round, sessions: int) -> None:
         self._rounds += 1
+        self.loads.append(sessions)
 
 
 async def write(
@@ -170,6 +175,23 @@ async def test_a_drafter_keeps_in_step_while_it_is_off() -> None:
     assert {progress.drafter for progress in rounds[off.start : off.stop]} == {None}
     after = rounds[-1].stats.accepted_tokens - rounds[off.stop - 1].stats.accepted_tokens
     assert rounds[-1].drafter == "de/v1" and after > len(rounds) - off.stop
+
+
+async def test_a_round_is_of_the_load_that_it_began_with() -> None:
+    """All other texts end while this one's draft is verified."""
+    load = [8]
+
+    class LastOfMany(RemoteVerifier):
+        async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
+            load[0] = 1
+            return await super().verify(log, draft)
+
+    lengths = Scripted(lambda number: 0)
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifier:
+        speculation = Speculation(LONG, Deployed(), lengths, pool, load=lambda: load[0])  # type: ignore[arg-type]
+        async for _ in generate(LONG, LastOfMany(verifier.lease, pool), speculation):
+            load[0] = 8
+    assert set(lengths.loads) == {8}
 
 
 async def test_an_answer_that_takes_too_long_is_given_up_and_frees_its_slot() -> None:

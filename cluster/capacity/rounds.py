@@ -101,7 +101,7 @@ class Verifier(msgspec.Struct, frozen=True, kw_only=True):
         steps_s = [self.steps.seconds(texts * tokens) for tokens in range(1, longest + 2)]
         verifying = verify_leg(steps_s, self.coordination.verify.seconds(texts), queueing)
         costs = RoundCosts.of(drafting, verifying, overhead_s, share=0.0, sessions=max(1, round(texts)))
-        values = outlook(drafter.rates(longest), costs, longest).values
+        values = outlook(drafter.rates(longest), costs).values
         best = best_length(values, min_gain=settings.min_gain)
         length = best if settings.draft_length is None else settings.draft_length
         return self._of_length(group, length, drafting[length], before.seconds)

@@ -1,7 +1,6 @@
-"""What drafting and verifying cost, learned from the rounds: the basis on which draft lengths are chosen.
+"""What verifying costs, learned from the rounds: with `drafter_costs` the basis on which draft lengths are chosen.
 
-    draft leg    overhead + n * seconds per drafted token, unless n are at hand     per drafter and load
-    verify leg   wire + (1 + queueing) * step(tokens)                               one verifier model per router
+    verify leg   wire + (1 + queueing) * step(tokens)     one verifier model per router
 
 step(tokens) is a table of measured means, not a line: on a CPU the second token of a step costs more than the tenth,
 on a GPU the first hundreds are nearly free. Each size of step keeps its own mean, so neither a step that also
@@ -162,80 +161,6 @@ class VerifierCosts:
         batch = max(1.0, sessions / self._scatter.mean)
         steps = self._steps.seconds([batch * n for n in range(1, longest + 2)])
         return verify_leg(steps, self._wire_s.mean, self._queueing.mean if sessions > 1 else 0.0)
-
-
-class DraftLeg:
-    """As it was with about so many texts."""
-
-    def __init__(self, sessions: int) -> None:
-        self._sessions = sessions
-        self._at_hand = Average(floor=1.0)
-        self._token_s = Average(floor=JITTER_S)
-        self._overhead_s = Average(floor=JITTER_S)
-
-    def add(self, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
-        """`drafted` > 0 tokens, of which `ahead` were drafted before, took `wall_s` seconds, waiting included."""
-        self._at_hand.add(float(ahead >= drafted))
-        if ahead < drafted:
-            self._token_s.add(cost.seconds / (drafted - ahead))
-        self._overhead_s.add(max(0.0, wall_s - cost.seconds))
-
-    def seconds(self, longest: int) -> list[float]:
-        """The leg's duration for n = 0 ... longest tokens, none of which is at hand."""
-        return draft_leg(self._overhead_s.mean, self._token_s.mean, longest)
-
-    @property
-    def overhead_s(self) -> float:
-        """The leg's duration when the draft is at hand."""
-        return self._overhead_s.mean
-
-    @property
-    def at_hand(self) -> float:
-        """Share of the drafts that are, all of their tokens."""
-        return self._at_hand.mean
-
-    @property
-    def known(self) -> bool:
-        """Whether any draft was made when it was asked for."""
-        return self._token_s.known
-
-    def of_fewer(self, sessions: int) -> DraftLeg:
-        """If texts wait for nothing but each other's drafts."""
-        leg, share = DraftLeg(sessions), sessions / self._sessions
-        leg._at_hand.add(self.at_hand)
-        leg._token_s.add(share * self._token_s.mean)
-        leg._overhead_s.add(share * self._overhead_s.mean)
-        return leg
-
-
-class DrafterCosts:
-    """The draft leg of one drafter's texts, by how many texts there are.
-
-    Where drafters share processor cores, a draft takes many texts several times as long as one. If it were one average,
-    a busy hour would make drafts look too dear for the quiet one after it, in which none would be made to show better.
-    """
-
-    def __init__(self) -> None:
-        self._legs: dict[int, DraftLeg] = {}
-
-    @property
-    def known(self) -> bool:
-        return any(leg.known for leg in self._legs.values())
-
-    def add(self, sessions: int, drafted: int, ahead: int, cost: StepCost, wall_s: float) -> None:
-        """A draft for one of `sessions` texts; see `DraftLeg.add`."""
-        leg = self._legs.setdefault(sessions.bit_length(), DraftLeg(sessions))
-        leg.add(drafted, ahead, cost, wall_s)
-
-    def leg(self, sessions: int) -> DraftLeg:
-        """Of about so many texts. Where none of their drafts is known it takes the lowest cost that there can be, as a
-        `StepTable` does: no less than of fewer texts, nor than of more in proportion."""
-        known = {level: leg for level, leg in self._legs.items() if leg.known}
-        level = sessions.bit_length()
-        if level in known:
-            return known[level]
-        guesses = [leg.of_fewer(sessions) if above > level else leg for above, leg in known.items()]
-        return max(guesses, key=lambda leg: leg.seconds(1)[1])
 
 
 def verify_leg(steps_s: Iterable[float], wire_s: float, queueing: float) -> list[float]:

@@ -2,11 +2,11 @@
 
     value(n) = (1 + sum over k <= n of P(first k accepted)) / (draft leg(n) + verify leg(n))
 
-P comes from `acceptance_rates`, per drafter and per text; the legs from `costs`; what changes when drafts are at hand
-is in `outlook`. The verify leg is that of a step in which all texts have n tokens checked: whoever drafts more makes
-everybody's step longer, and what is best for all is what all should choose, n = 0, plain decoding, among them. So the
-texts of a drafter agree on a length (`agreement`), and each then takes what is best for it while the others keep to
-that one. What no leg shows, `trial` finds out: while it holds drafting back, n is 0.
+P comes from `acceptance_rates`, per drafter and per text; the legs from `costs` and `drafter_costs`; what changes
+when drafts are at hand is in `outlook`. The verify leg is that of a step in which all texts have n tokens checked:
+whoever drafts more makes everybody's step longer, and what is best for all is what all should choose, n = 0, plain
+decoding, among them. So the texts of a drafter agree on a length (`agreement`), and each then takes what is best for it
+while the others keep to that one. What no leg shows, `trial` finds out: while it holds drafting back, n is 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from common.settings import Settings
 from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
 from serve.drafting.agreement import Agreement
-from serve.drafting.costs import DrafterCosts, VerifierCosts
+from serve.drafting.costs import VerifierCosts
+from serve.drafting.drafter_costs import DrafterCosts
 from serve.drafting.exploration import Exploration
 from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
 from serve.drafting.trial import DraftingTrial
@@ -61,10 +62,10 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not 1 <= self.max_draft_length <= 64:
             raise ValueError(f"max_draft_length must be between 1 and 64, not {self.max_draft_length}")
-        for name in ("default_draft_length", "draft_length"):
+        for name, least in (("default_draft_length", 1), ("draft_length", 0)):
             value = getattr(self, name)
-            if value is not None and not 0 <= value <= self.max_draft_length:
-                raise ValueError(f"{name} must be between 0 and max_draft_length, not {value}")
+            if value is not None and not least <= value <= self.max_draft_length:
+                raise ValueError(f"{name} must be between {least} and max_draft_length, not {value}")
         if not 0.0 <= self.initial_acceptance <= 1.0:
             raise ValueError(f"initial_acceptance must be between 0 and 1, not {self.initial_acceptance}")
         for name, most in (("exploration", 0.2), ("hysteresis", 0.2), ("min_gain", 1.0), ("doubt", 1.0)):
@@ -83,7 +84,7 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     draft_cost: StepCost = StepCost()
     """As the drafter reports it; zero if drafting needs no model."""
     draft_wall_s: float = 0.0
-    """From asking for the draft to having it."""
+    """From asking for the draft to having it, or to giving it up; zero if none was asked for."""
     verify_cost: StepCost
     """As the verifier reports it; zero if it reports none."""
     verify_wall_s: float
@@ -113,13 +114,14 @@ class KnownDrafter:
         return self._costs.known and self._verifier.known
 
     def observe(self, outcome: Round, sessions: int, *, costs: bool) -> None:
-        """Learn from a round with a draft; from what it took only if that is a measure of its costs."""
+        """Learn from a round in which it was asked; from what that took only if it is a measure of its costs."""
         self._observed.observe(outcome.drafted, outcome.accepted)
         if costs:
             self._costs.add(sessions, outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
 
     def look_ahead(self, sessions: int) -> None:
         """Bring `rates` and `costs` up to date, once for each step that the `sessions` texts share."""
+        self._costs.note_choice(sessions)
         self._news += 1
         if self._news < self._sessions == sessions:
             return
@@ -195,7 +197,8 @@ class TextDraftLength:
             return DraftLength.of(min(self._settings.draft_length, limit), 0, sessions)
         shared, trial = self._controller.drafter(drafter), self._controller.trial
         if not shared.known:
-            return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
+            wanted = min(self._settings.default_draft_length, limit) if trial.drafting else 0
+            return DraftLength.of(wanted, 0, sessions)
         shared.look_ahead(sessions)
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
@@ -213,22 +216,29 @@ class TextDraftLength:
 
         The first round of a text, and a drafter's first for it, waited for the prompt: what they took is no measure.
         """
-        if outcome.drafted:
-            is_measure = drafter in self._rates
-            if not is_measure:
-                self._rates[drafter] = AcceptanceRates(TEXT_WINDOW)
-            self._rates[drafter].observe(outcome.drafted, outcome.accepted)
-            self._controller.drafter(drafter).observe(outcome, sessions, costs=is_measure)
-        if self._rounds and min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
-            self._controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
-        if self._promise is not None:
-            self._controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
+        if outcome.drafted or outcome.draft_wall_s:
+            self._observe_draft(drafter, outcome, sessions)
+        if self._rounds:
+            self._observe_time(outcome, sessions)
         self._rounds += 1
+
+    def _observe_draft(self, drafter: str, outcome: Round, sessions: int) -> None:
+        late = not outcome.drafted
+        self._controller.drafter(drafter).observe(outcome, sessions, costs=late or drafter in self._rates)
+        if not late:
+            self._rates.setdefault(drafter, AcceptanceRates(TEXT_WINDOW)).observe(outcome.drafted, outcome.accepted)
+
+    def _observe_time(self, outcome: Round, sessions: int) -> None:
+        controller = self._controller
+        if min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
+            controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
+        if self._promise is not None or not controller.trial.drafting:
+            controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise or 1.0)
 
     def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)
         rates = text.given(shared.rates, TEXT_PRIOR) if text is not None else shared.rates
-        return outlook(rates, shared.costs, self._settings.max_draft_length)
+        return outlook(rates, shared.costs)
 
     def _best(self, present: int, values: Sequence[float], *, agreed: bool) -> int:
         """Where drafting was `agreed` on, `min_gain` has been seen to."""

@@ -67,9 +67,9 @@ class Outlook(NamedTuple):
     """The best length of a draft at hand."""
 
 
-def outlook(rates: Sequence[float], costs: RoundCosts, limit: int) -> Outlook:
-    """For n up to the longest draft that is allowed; `rates` are of acceptance, position by position."""
-    tokens = list(accumulate(accumulate(rates[:limit], mul), initial=1.0))
+def outlook(rates: Sequence[float], costs: RoundCosts) -> Outlook:
+    """For n = 0, 1, … as far as there are `rates` of acceptance, position by position."""
+    tokens = list(accumulate(accumulate(rates, mul), initial=1.0))
     if len(tokens) == 1:
         return Outlook([1.0 / costs.drafted[0]], costs.drafted[:1], 0)
     ahead = max(range(1, len(tokens)), key=lambda n: tokens[n] / costs.at_hand[n])

@@ -94,6 +94,8 @@ class Speculation:
         self._remote = self._remote_drafter(self._first_choice())
         self._earlier_losses = 0
         self._learned_at = time.perf_counter()
+        self._sessions = 1
+        """Texts that shared a verifier's steps when the latest draft was asked for."""
 
     @property
     def losses(self) -> int:
@@ -108,9 +110,9 @@ class Speculation:
     async def draft(self, log: TokenLog) -> Drafted:
         """The next draft, perhaps empty. Nothing that a drafter does keeps the text from going on."""
         self._move()
-        remote = self._remote
+        remote, self._sessions = self._remote, self._load()
         if remote is not None and log.stats.rounds == 0:
-            await remote.arrive(self._lengths.patience_s(self._load()))
+            await remote.arrive(self._lengths.patience_s(self._sessions))
         if remote is not None and remote.ready(log):
             length = self._length(remote.name, log)
             if length.wanted:
@@ -135,7 +137,7 @@ class Speculation:
                 verify_wall_s=wall_s,
                 seconds=self._learned_at - learned_at,
             ),
-            self._load(),
+            self._sessions,
         )
         if self._may_move:
             drafted_by_remote = bool(drafted.tokens) and self._remote is not None and drafted.name == self._remote.name
@@ -169,7 +171,7 @@ class Speculation:
 
     def _length(self, name: str, log: TokenLog) -> DraftLength:
         limit = log.room if self._request.max_draft_length is None else min(log.room, self._request.max_draft_length)
-        return self._lengths.choose(name, self._load(), limit) if limit else NO_DRAFT
+        return self._lengths.choose(name, self._sessions, limit) if limit else NO_DRAFT
 
     async def _ask(self, remote: RemoteDrafter, log: TokenLog, length: DraftLength) -> Drafted:
         version, asked = remote.version, time.perf_counter()

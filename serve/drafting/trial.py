@@ -101,7 +101,7 @@ class DraftingTrial:
     def observe(self, sessions: int, tokens: int, seconds: float, promise: float) -> None:
         """A text has written `tokens` in a round, `seconds` after its last, as one of `sessions` texts.
 
-        `promise` is how many times as fast as plain decoding the text should be by its legs.
+        `promise` is how many times as fast as plain decoding the text should be by its legs; it counts while drafting.
         """
         if not self._doubt:
             return

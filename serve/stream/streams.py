@@ -125,15 +125,13 @@ class StreamPool:
 
     async def _connect(self, address: str, incarnation: str) -> Connection:
         host, _, port = address.rpartition(":")
+        connection = Connection(Hello(), self._on_message, self._on_lost, silence_s=self._silence_s)
         with ExitStack() as unless_greeted:
+            # At once: messages may come before the connection is told here to be made.
+            self._channels[connection] = {}
+            unless_greeted.callback(self._channels.pop, connection, None)
             async with asyncio.timeout(self._connect_timeout_s):
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    lambda: Connection(Hello(), self._on_message, self._on_lost, silence_s=self._silence_s),
-                    host,
-                    int(port),
-                    ssl=self._tls,
-                )
-                self._channels[connection] = {}  # before any wait: `_on_lost` must find it
+                await asyncio.get_running_loop().create_connection(lambda: connection, host, int(port), ssl=self._tls)
                 unless_greeted.callback(connection.close)
                 peer = await connection.peer
             if peer.incarnation != incarnation:
