@@ -62,3 +62,23 @@ async def test_a_deployed_language_is_identified_and_told_to_prometheus() -> Non
         await service.refresh()
         assert service.identify("Das Haus ist klein.") == "de"
         assert service._metrics.languages == {"de"}
+
+
+async def test_numbers_that_cannot_be_told_cost_the_replica_its_health_and_no_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with in_process.running(settings()) as running, client(running) as http:
+
+        def flush() -> None:
+            raise OSError("the metrics agent is gone")
+
+        monkeypatch.setattr(running.service._metrics, "flush", flush)
+        running.service.check_health()
+        for _ in range(2):
+            answer = await http.post("/v1/chat/completions", json=CHAT | {"max_tokens": 4})
+            assert answer.status_code == 200, answer.text
+        assert running.service._flushing is not None
+        await asyncio.wait([running.service._flushing])
+        with pytest.raises(OSError, match="agent"):
+            running.service.check_health()
+        await running.freed()
