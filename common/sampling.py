@@ -26,6 +26,8 @@ _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
 _EXCLUDED = float("-inf")
 _FEW = 256
 """Tokens among which the end of top-p is looked for first."""
+_IN_CACHE = 2**16
+"""Numbers that a CPU draws with at a time: the intermediate ones then stay in its cache."""
 _ROUNDING = 1e-9
 """Far more than any rounding in a sum of probabilities."""
 
@@ -77,11 +79,20 @@ def _draw_alike(logits_SV: Tensor, params: Sequence[SamplingParams], positions: 
     """For rows that are all greedy or all sampled."""
     if params[0].greedy:
         return _highest(logits_SV, count)
+    rows = max(1, _IN_CACHE // logits_SV.shape[1]) if logits_SV.device.type == "cpu" else len(params)
+    blocks = [slice(start, start + rows) for start in range(0, len(params), rows)]
+    return torch.cat([_draw_sampled(logits_SV[b], params[b], positions[b], count) for b in blocks])
+
+
+def _draw_sampled(logits_SV: Tensor, params: Sequence[SamplingParams], positions: Sequence[int], count: int) -> Tensor:
     law_SV = log_law(logits_SV, params)
+    seeds_S = torch.tensor([p.seed for p in params], device=law_SV.device)
+    positions_S = torch.tensor(positions, device=law_SV.device)
+    if not params[0].truncated and bool(law_SV.min() > _EXCLUDED):
+        return _highest(gumbel_noise(seeds_S, positions_S, law_SV.shape[1]).add_(law_SV), count)
     # A model that breaks down to NaN excludes nothing: whatever is drawn then, the texts beside it go on.
     tokens_C = (law_SV != _EXCLUDED).any(dim=0).nonzero().squeeze(1)
-    seeds_S = torch.tensor([p.seed for p in params], device=law_SV.device)
-    noise_SC = _gumbel_noise_of(tokens_C, seeds_S, torch.tensor(positions, device=law_SV.device))
+    noise_SC = _gumbel_noise_of(tokens_C, seeds_S, positions_S)
     return tokens_C[_highest(law_SV.index_select(1, tokens_C) + noise_SC, count)]
 
 

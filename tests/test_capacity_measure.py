@@ -37,7 +37,7 @@ def published(target: Path, folder: Path) -> Manifest:
 
 
 def test_steps_are_timed_at_all_sizes(target: Path) -> None:
-    verifier, drafter = verifier_steps(target, ReplicaSettings()), drafter_steps(target, ReplicaSettings())
+    verifier, drafter = (steps(target, ReplicaSettings(), 1.0) for steps in (verifier_steps, drafter_steps))
     assert [tokens for tokens, _ in verifier.steps_ms] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     assert [tokens for tokens, _ in drafter.steps_ms] == [1, 2, 4, 8, 16, 32, 64]
 

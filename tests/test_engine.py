@@ -17,14 +17,14 @@ from common.engine.batch import Feed, Span, pack
 from common.engine.cache import BlockPool
 from common.engine.decoding import Decoder, DecodingError
 from common.engine.drafting import Drafting
-from common.engine.engine import Engine
+from common.engine.engine import Engine, _share
 from common.engine.runner import ModelRunner
 from common.engine.sequence import CachedSequence
 from common.engine.session import Session
 from common.engine.verification import Verification
 from common.messages import Close, Draft, Failure, Open, Propose, Score, Scored, Verdict, Verify
 from common.rounds import TokenLog
-from common.types import GenerationRequest, SamplingParams
+from common.types import GenerationRequest, SamplingParams, StepCost
 
 _MODELS = {shape: tiny.model(shape) for shape in ("llama", "gemma2")}
 _REFERENCES = {shape: reference.logits_of(tiny.model(shape)) for shape in _MODELS}
@@ -132,6 +132,42 @@ def test_a_long_prompt_does_not_hold_up_others() -> None:
     engine.handle("short", Verify(session=2, base=3))
     answered = [[key for key, _ in engine.step()] for _ in range(8)]
     assert answered == [["short"], [], [], [], [], [], ["long"], []]
+
+
+@pytest.mark.parametrize(
+    ("behind", "share"),
+    [([], 512), ([0, 0], 512), ([1024], 512), ([512, 512], 256), ([1] * 15 + [1024], 497), ([1000] * 600, 1)],
+)
+def test_what_some_prompts_do_not_need_the_others_have(behind: list[int], share: int) -> None:
+    assert _share(behind, 512) == share
+
+
+@given(behind=st.lists(st.integers(0, 600), min_size=1, max_size=40), room=st.integers(40, 512))
+def test_shares_fill_the_room_and_no_more(behind: list[int], room: int) -> None:
+    share = _share(behind, room)
+    run = [min(tokens, share) for tokens in behind]
+    assert sum(run) <= room
+    assert run == behind or sum(run) > room - len(behind), "but for what cannot be divided"
+
+
+def test_a_prompt_of_which_others_wait_for_the_beginning_has_all_of_the_step() -> None:
+    engine = tiny.verifier(tiny.model(), prefill_chunk=64)
+    for key in range(8):
+        _ask(engine, key, tuple([5] * 200), max_length=210)
+    steps = 0
+    while engine.num_sessions and steps < 100 and not any(engine.step()):
+        steps += 1
+    assert steps == 3, "as many as it would take alone"
+
+
+def test_the_cost_of_an_answer_is_of_all_chunks_of_its_prompt() -> None:
+    costs: list[StepCost] = []
+    runner = ModelRunner(tiny.model(), kv_tokens=512)
+    engine = Engine(runner, Verification(), prefill_chunk=16, on_step=costs.append)
+    _ask(engine, 1, tuple(range(3, 53)), max_length=60)
+    replies = [reply for _ in range(4) for _, reply in engine.step()]
+    assert len(replies) == 1 and isinstance(replies[0], Verdict)
+    assert replies[0].cost == sum(costs, StepCost()) and replies[0].cost.tokens == 50
 
 
 @pytest.mark.parametrize(

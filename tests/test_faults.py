@@ -9,7 +9,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import httpx
 import msgspec
@@ -41,6 +41,7 @@ from common.models import fingerprint, load_config, load_tokenizer
 from common.registry import Registry
 from serve.app import drafter_app_name
 from serve.handles import MAIN_APP
+from serve.model_replica import ReplicaStatus
 from serve.settings import ReplicaSettings
 
 
@@ -267,6 +268,23 @@ def test_bench_faults_tells_failed_from_unequal_and_finds_the_longest_pause() ->
     figures = faults.compare([a, b, broken], [b, b, a, slow, broken], kills=4, leaked=1)
     assert (figures.kills, figures.failed, figures.unequal, figures.leaked, figures.texts) == (4, 2, 1, 1, 5)
     assert (figures.longest_pause_s, figures.undisturbed_longest_pause_s) == (3.0, 1.0)
+
+
+@pytest.mark.parametrize(("answering", "held", "told"), [(2, 0, 0), (2, 3, 6), (1, 0, None), (0, 0, None)])
+async def test_bench_faults_does_not_take_silence_for_nothing_held(
+    answering: int, held: int, told: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(faults, "FREED_S", 0.0)
+
+    class Silent:
+        name = "polydraft/Verifier"
+
+        async def status(self) -> list[ReplicaStatus]:
+            return [ReplicaStatus(actor="", process=1, node="", leases=held, sessions=0)] * answering
+
+    expected = pytest.raises(TimeoutError, match="polydraft/Verifier") if told is None else nullcontext()
+    with expected:
+        assert await faults.held_for_nothing({Silent(): 2}) == told  # type: ignore[dict-item]
 
 
 def test_bench_faults_kills_verifier_and_drafters_in_turns() -> None:

@@ -20,6 +20,7 @@ from common.types import GenerationRequest, SamplingParams, StepCost, TokenIds
 _TARGET = tiny.model()
 _DRAFTER = tiny.perturbed(_TARGET, 0.05)
 _REFERENCE = reference.logits_of(tiny.model())
+_DRAFTER_REFERENCE = reference.logits_of(tiny.perturbed(tiny.model(), 0.05))
 _PROMPT = tuple(range(3, 24))
 
 
@@ -281,6 +282,7 @@ def test_no_text_changes_whatever_is_drafted_ahead(
         for number, reply in drafter.step():
             assert isinstance(reply, Draft), reply
             if number in open_texts:
+                assert reply.tokens == _drafted_alone(texts[number].log, len(reply.tokens))
                 texts[number].draft = reply.tokens
         number = data.draw(st.sampled_from(sorted(open_texts)))
         text = texts[number]
@@ -302,6 +304,11 @@ def test_no_text_changes_whatever_is_drafted_ahead(
         assert text.log.output == plain[: len(text.log.output)]
     assert drafter.memory.held_blocks == drafter.num_sessions == 0
     assert not drafter.busy
+
+
+def _drafted_alone(log: TokenLog, count: int) -> TokenIds:
+    asked = GenerationRequest(prompt=log.tokens, max_tokens=count, sampling=log.request.sampling)
+    return reference.generate_plain(_DRAFTER_REFERENCE, asked) if count else ()
 
 
 def _ask(drafter: Engine, number: int, text: _Text, data: st.DataObject) -> None:

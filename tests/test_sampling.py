@@ -182,6 +182,18 @@ def test_a_draw_is_the_highest_sum_of_law_and_noise_over_the_whole_vocabulary(
     assert torch.equal(draw(raw, params, positions), sums.argmax(dim=-1))
 
 
+@pytest.mark.parametrize("truncated", [{}, {"top_k": 20}])
+def test_many_rows_are_drawn_a_few_at_a_time_as_they_would_be_alone(truncated: dict[str, int]) -> None:
+    """Of a large vocabulary they do not fit into a processor's cache."""
+    raw = torch.randn(7, 40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    raw[3, :30_000] = -math.inf
+    params = [SamplingParams(seed=row, **truncated) for row in range(7)]
+    together = draw_two(raw, params, range(7))
+    alone = [draw_two(raw[row : row + 1], params[row : row + 1], [row]) for row in range(7)]
+    assert torch.equal(together, torch.cat(alone))
+    assert together[3, 0] >= 30_000
+
+
 def test_draws_follow_the_law() -> None:
     """Chi-square over 20,000 positions with one seed: noise of neighbouring positions must be independent enough."""
     params = SamplingParams(temperature=0.8, top_k=12, top_p=0.9, seed=5)

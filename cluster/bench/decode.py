@@ -26,12 +26,11 @@ from cluster.bench.decoding_ways import ASSISTED, ENGINE, PLAIN, STATIC, Answer,
 from cluster.bench.http_load import Endpoint, LoadGenerator, LoadResult, Question
 from cluster.bench.inflation import inflate
 from cluster.bench.report import report
-from cluster.bench.service import choose_languages, make_questions, serving
+from cluster.bench.service import choose_languages, make_questions, serving, without_memory
 from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.models import load_model, load_tokenizer
 from common.registry import Registry
-from serve.settings import ServeSettings
 from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality
 from train.evaluation.paired import Timed, speed, speed_ratio
@@ -59,7 +58,7 @@ def main(run: Run, data: str, languages: str, millions: int, count: int, streams
     with tempfile.TemporaryDirectory() as folder:
         _write_inflated(run.target, Path(folder), millions)
         dear = msgspec.structs.replace(run, given_target=Path(folder))
-        config = msgspec.structs.replace(run.config, languages=chosen, serve=_without_memory(run.config.serve))
+        config = msgspec.structs.replace(run.config, languages=chosen, serve=without_memory(run.config.serve))
         manifests = usable_drafters(config, dear.target, run.registry)
         registry, cache = Registry(run.registry), run.folder / "cache"
         drafters = {language: registry.fetch(manifests[language], cache) for language in chosen}
@@ -78,15 +77,6 @@ def _write_inflated(source: Path, folder: Path, millions: int) -> None:
         model = load_model(source)
         inflate(model, millions * 10**6).save_pretrained(folder)
         load_tokenizer(source).save_pretrained(folder)
-
-
-def _without_memory(settings: ServeSettings) -> ServeSettings:
-    """Questions are asked more than once, and transformers reads them each time."""
-    return msgspec.structs.replace(
-        settings,
-        verifier=msgspec.structs.replace(settings.verifier, prefix_caching=False),
-        drafter=msgspec.structs.replace(settings.drafter, prefix_caching=False),
-    )
 
 
 def _server(load: LoadGenerator, endpoint: Endpoint, speculation: str) -> Way:

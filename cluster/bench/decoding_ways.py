@@ -52,7 +52,7 @@ class Decoding:
         self._drafters = drafters
         self._ways: dict[str, dict[str, Way]] = {}
         longest = max(len(self.tokens(question.prompt)) for question in questions) + self._limit
-        self._engine = build_decoder(load_model(target), max_length=longest, concurrency=1)
+        self._engine = build_decoder(load_model(target), max_length=longest, concurrency=1, prefix_caching=False)
 
     def tokens(self, prompt: str) -> TokenIds:
         return tuple(self._tokenizer(prompt)["input_ids"])

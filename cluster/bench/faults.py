@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -113,7 +113,7 @@ async def measure(
     finally:
         load.stop()
         disturbed = await asyncio.wrap_future(writing)
-    leaked = await held_for_nothing(deployments)
+    leaked = await held_for_nothing(whole)
     return done, compare(undisturbed.replies, disturbed.replies, kills=len(done), leaked=leaked)
 
 
@@ -165,11 +165,19 @@ async def at_work(deployment: Replicas, whole: int) -> list[ReplicaStatus]:
     raise TimeoutError(f"{deployment.name}: its {whole} replicas are not up and at work after {RECOVERY_S:.0f} s")
 
 
-async def held_for_nothing(deployments: Sequence[Replicas]) -> int:
-    """Sessions and leases that are held although no text is in progress."""
+async def held_for_nothing(whole: Mapping[Replicas, int]) -> int:
+    """Sessions and leases that are held although no text is in progress, by so many replicas of each deployment.
+
+    Raises TimeoutError if some of them do not say.
+    """
     deadline = time.monotonic() + FREED_S
-    while held := sum([await deployment.held() for deployment in deployments]):
-        if time.monotonic() > deadline:
-            break
+    while True:
+        told = [(deployment.name, count, await deployment.status()) for deployment, count in whole.items()]
+        silent = [name for name, count, replicas in told if len(replicas) < count]
+        held = sum(replica.held for _, _, replicas in told for replica in replicas)
+        late = time.monotonic() > deadline
+        if late and silent:
+            raise TimeoutError(f"{', '.join(silent)}: some replicas do not say what they hold")
+        if late or not (silent or held):
+            return held
         await asyncio.sleep(POLL_S)
-    return held

@@ -15,7 +15,7 @@ from rich.progress import Progress
 
 from cluster.bench.http_load import Endpoint, LoadGenerator, LoadResult, Question, Reply
 from cluster.bench.report import report
-from cluster.bench.service import choose_languages, make_questions, serving
+from cluster.bench.service import choose_languages, make_questions, serving, without_memory
 from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.settings import SettingsError
@@ -38,7 +38,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
     between_pieces_ms: tuple[float, float]
     """From one piece of a text to the next; a piece holds all tokens of a round."""
     per_token_ms: tuple[float, float]
-    """A text's time after its first piece, for each of its tokens."""
+    """A text's time, the wait for its first piece included, for each of its tokens: pieces have several."""
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,7 @@ def main(
         raise SettingsError(f"--concurrency: at least one stream is needed, not {min(concurrencies)}")
     chosen = choose_languages(run.config, languages)
     questions = make_questions(run, data, chosen, repetitions * block_size(max(concurrencies)), temperatures)
-    config = msgspec.structs.replace(run.config, languages=chosen)
+    config = msgspec.structs.replace(run.config, languages=chosen, serve=without_memory(run.config.serve))
     drafters = usable_drafters(config, run.target, run.registry)
     levels = {}
     with serving(run, config, drafters) as endpoint, LoadGenerator() as load, Progress(transient=True) as bars:
@@ -135,7 +135,7 @@ def latencies(replies: Sequence[Reply]) -> Latencies:
     answered = [reply for reply in replies if reply.error is None and reply.piece_times_s]
     firsts = [reply.piece_times_s[0] - reply.started_s for reply in answered]
     gaps = [gap for reply in answered for gap in np.diff(reply.piece_times_s)]
-    per_token = [(r.ended_s - r.piece_times_s[0]) / (r.tokens - 1) for r in answered if r.tokens > 1]
+    per_token = [(reply.ended_s - reply.started_s) / reply.tokens for reply in answered if reply.tokens]
     return Latencies(
         first_token_ms=_p50_p99_ms(firsts), between_pieces_ms=_p50_p99_ms(gaps), per_token_ms=_p50_p99_ms(per_token)
     )

@@ -131,7 +131,7 @@ async def measure(
         load.stop()
         disturbed = await asyncio.wrap_future(writing)
     lost = {d.name: (nodes.count(died), len(nodes)) for d, nodes in before.items()}
-    kills, left = sum(gone for gone, _ in lost.values()), await held_for_nothing(deployments)
+    kills, left = sum(gone for gone, _ in lost.values()), await held_for_nothing(whole)
     return lost, compare(undisturbed.replies, disturbed.replies, kills=kills, leaked=left)
 
 

@@ -74,7 +74,7 @@ def _target(run: Run, millions: int) -> PreTrainedModel:
 
 def _compare(model: PreTrainedModel, requests: Sequence[GenerationRequest]) -> list[Compared]:
     longest = max(len(request.prompt) + request.max_tokens for request in requests)
-    decoder = partial(build_decoder, max_length=longest, concurrency=1)
+    decoder = partial(build_decoder, max_length=longest, concurrency=1, prefix_caching=False)
     # Engines change their models' layers, so each has one of its own.
     laws = [logits_of(model), logits_of(quantize(deepcopy(model)))]
     answers = [partial(_answer, decoder(each)) for each in (deepcopy(model), quantize(deepcopy(model)))]

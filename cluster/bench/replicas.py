@@ -33,10 +33,6 @@ class Replicas:
             return []
         return [answer for answer in answers if isinstance(answer, ReplicaStatus)]
 
-    async def held(self) -> int:
-        """Sessions and leases in progress, of all replicas."""
-        return sum(status.held for status in await self.status())
-
 
 def kill(actor: str) -> None:
     """End the actor's process with SIGKILL, on whatever machine it is; returns when Ray has noticed."""

@@ -17,6 +17,7 @@ from cluster.deployment import deploy
 from cluster.run import Run, start_ray
 from common.languages import language_name
 from common.settings import SettingsError
+from serve.settings import ServeSettings
 from train.corpus import read_test
 
 
@@ -29,6 +30,15 @@ def choose_languages(config: Config, wanted: str) -> tuple[str, ...]:
         if language not in config.languages:
             raise SettingsError(f"--languages: `{language}` is not among {', '.join(config.languages)}")
     return languages
+
+
+def without_memory(settings: ServeSettings) -> ServeSettings:
+    """For questions that are asked more than once: each time they are read anew, as other questions would be."""
+    return msgspec.structs.replace(
+        settings,
+        verifier=msgspec.structs.replace(settings.verifier, prefix_caching=False),
+        drafter=msgspec.structs.replace(settings.drafter, prefix_caching=False),
+    )
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class Costs(Settings, frozen=True, kw_only=True):
     """By language; one without is decoded plainly."""
     coordination: Coordination = Coordination()
     temperature: float | None = None
-    """At which `acceptance` was measured; None: at that of the traffic."""
+    """At which all of this was measured; None: at that of the traffic."""
     provenance: dict[str, Any] = msgspec.field(default_factory=dict)
     """Where it was measured; nothing depends on it."""
 

@@ -45,10 +45,10 @@ def measure(run: Run, traffic: Traffic) -> Costs:
             logger.warning("%s is planned without a drafter: the server would have none", language)
             continue
         rates = acceptance(manifest, traffic.temperature)
-        steps = drafter_steps(registry.fetch(manifest, run.folder / "cache"), serve.drafter)
+        steps = drafter_steps(registry.fetch(manifest, run.folder / "cache"), serve.drafter, traffic.temperature)
         drafters[language] = DrafterCosts(steps_ms=steps.steps_ms, acceptance=rates)
     return Costs(
-        verifier=verifier_steps(run.target, serve.verifier),
+        verifier=verifier_steps(run.target, serve.verifier, traffic.temperature),
         drafters=drafters,
         coordination=measure_coordination(),
         temperature=traffic.temperature,
@@ -56,18 +56,20 @@ def measure(run: Run, traffic: Traffic) -> Costs:
     )
 
 
-def verifier_steps(folder: Path, settings: ReplicaSettings) -> StepCosts:
+def verifier_steps(folder: Path, settings: ReplicaSettings, temperature: float) -> StepCosts:
     """Of the target in `folder`. Raises ModelError if it cannot be loaded."""
     sizes = [(1, 0), (1, 1), (1, 3), *((texts, DRAFT) for texts in TEXTS)]
     model = load_model(folder, dtype=settings.dtype)
-    return StepCosts(steps_ms=tuple(TimedEngine(model, Verification(), settings, sizes).time()))
+    engine = TimedEngine(model, Verification(), settings, sizes, temperature=temperature)
+    return StepCosts(steps_ms=tuple(engine.time()))
 
 
-def drafter_steps(folder: Path, settings: ReplicaSettings) -> StepCosts:
+def drafter_steps(folder: Path, settings: ReplicaSettings, temperature: float) -> StepCosts:
     """Of the drafter in `folder`, a token of each text a step. Raises ModelError if it cannot be loaded."""
     sizes = [(texts, 1) for texts in TEXTS]
     model = load_drafter(folder, dtype=settings.dtype)
-    return StepCosts(steps_ms=tuple(TimedEngine(model, Drafting(), settings, sizes).time()))
+    engine = TimedEngine(model, Drafting(), settings, sizes, temperature=temperature)
+    return StepCosts(steps_ms=tuple(engine.time()))
 
 
 def acceptance(manifest: Manifest, temperature: float) -> tuple[float, ...]:

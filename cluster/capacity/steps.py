@@ -29,15 +29,23 @@ ROUNDS = 7
 class TimedEngine:
     """An engine whose rounds are timed, of so many texts with so many tokens drafted: each of `sizes`.
 
-    A verifier's round is one step, a drafter's as many as it drafts tokens. The model becomes the engine's. Raises
-    ModelError if the settings do not suit it.
+    A verifier's round is one step, a drafter's as many as it drafts tokens. All texts are drawn at `temperature`, which
+    takes a CPU a good part of a step unless it is 0. The model becomes the engine's. Raises ModelError if the settings
+    do not suit it.
     """
 
     def __init__(
-        self, model: DraftModel, role: Role, settings: ReplicaSettings, sizes: Sequence[tuple[int, int]]
+        self,
+        model: DraftModel,
+        role: Role,
+        settings: ReplicaSettings,
+        sizes: Sequence[tuple[int, int]],
+        *,
+        temperature: float = 0.0,
     ) -> None:
         torch.set_num_threads(settings.threads)
         self._role, self._sizes = role, sizes
+        self._temperature = temperature
         self._costs: list[StepCost] = []
         kv_tokens = max(texts * (PROMPT + _output(drafted) + BLOCK_SIZE) for texts, drafted in sizes)
         runner = model_runner(model, msgspec.structs.replace(settings, kv_tokens=kv_tokens))
@@ -48,7 +56,8 @@ class TimedEngine:
         """Of each size the tokens of a step, and the milliseconds of a round."""
         found = []
         for texts, drafted in self._sizes:
-            asked = [_Text(number, self._context, drafted, self._role) for number in range(texts)]
+            sampling = [SamplingParams(temperature=self._temperature, seed=number) for number in range(texts)]
+            asked = [_Text(each, self._context, drafted, self._role) for each in sampling]
             taken = list(_rounds(self._engine, asked))
             found.append((self._costs[-1].tokens, round(1e3 * median(taken), 3)))
         return found
@@ -75,14 +84,14 @@ def _rounds(engine: Engine, texts: Sequence[_Text]) -> Iterator[float]:
 class _Text:
     """Goes on as the engine says: a verifier by its verdicts, a drafter by its drafts."""
 
-    def __init__(self, number: int, context: int, drafted: int, role: Role) -> None:
+    def __init__(self, sampling: SamplingParams, context: int, drafted: int, role: Role) -> None:
         self._draft = (0,) * drafted
         prompt = min(PROMPT, context // 4)
         self._verifies = isinstance(role, Verification)
         # No two begin alike, so that none shares another's keys and values.
-        tokens = (1 + number, *range(1, prompt))
-        output, greedy = min(_output(drafted), context - prompt), SamplingParams(temperature=0.0)
-        self.log = TokenLog(GenerationRequest(prompt=tokens, max_tokens=output, sampling=greedy))
+        tokens = (1 + sampling.seed, *range(1, prompt))
+        output = min(_output(drafted), context - prompt)
+        self.log = TokenLog(GenerationRequest(prompt=tokens, max_tokens=output, sampling=sampling))
         self._known = prompt
 
     def question(self, session: int) -> Question:

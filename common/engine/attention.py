@@ -71,7 +71,7 @@ def attend(
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks (s_aux) are not supported by the polydraft engine")
-    operator = torch.ops.polydraft.attend
+    operator = torch.ops.polydraft.attend if torch.compiler.is_compiling() else _attend
     return operator(query, key, value, module.layer_idx, scaling, sliding_window, softcap), None
 
 

@@ -192,6 +192,7 @@ def build_decoder(
     concurrency: int,
     draft_length: int = 4,
     compiled: bool = False,
+    prefix_caching: bool = True,
 ) -> Decoder:
     """A decoder with memory for `concurrency` texts of `max_length` tokens; the models become the engines'."""
     kv_tokens = concurrency * (max_length + BLOCK_SIZE)
@@ -199,7 +200,8 @@ def build_decoder(
     def engine(model: DraftModel, role: Role) -> Engine:
         if isinstance(model, PreTrainedModel):
             prepack(model)
-        return Engine(make_runner(model, kv_tokens=kv_tokens, compiled=compiled), role, prefill_chunk=2048)
+        runner = make_runner(model, kv_tokens=kv_tokens, compiled=compiled)
+        return Engine(runner, role, prefill_chunk=2048, prefix_caching=prefix_caching)
 
     drafting = drafter if isinstance(drafter, LookupEngine | None) else engine(drafter, Drafting())
     return Decoder(engine(target, Verification()), drafting, draft_length=draft_length, concurrency=concurrency)

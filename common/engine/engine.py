@@ -20,7 +20,7 @@ from common.engine.batch import Feed
 from common.engine.runner import Runner
 from common.engine.session import Key, Session
 from common.engine.sessions import MemoryUse, SessionTable
-from common.messages import Answer, Close, Failure, Open, Question, Reply, Request
+from common.messages import Answer, Close, Failure, Open, Prefill, Question, Reply, Request
 from common.types import StepCost
 
 
@@ -123,14 +123,15 @@ class Engine:
         if self._prefix_caching:
             for session, _ in planned:
                 session.cached.register(session.committed)
+        asked = [session for session, _ in planned if session.work]
         answering = [(s, rows) for (s, feed), rows in zip(planned, logits, strict=True) if feed.wanted]
         sessions = [session for session, _ in answering]
         answers = self._role.advance(sessions, [rows for _, rows in answering]) if answering else ()
         cost = StepCost(time.perf_counter() - started, sum(len(feed.tokens) for _, feed in planned))
         self._on_step(cost)
+        for session in asked:
+            session.spent += cost
         for session, answer in zip(sessions, answers, strict=True):
-            if session.work or answer is not None:
-                session.spent += cost
             if answer is not None:
                 self._replies.append((session.key, msgspec.structs.replace(answer, cost=session.spent)))
                 session.spent = StepCost()
@@ -138,14 +139,13 @@ class Engine:
     def _plan(self) -> list[tuple[Session, Feed]]:
         sessions = self._table.admitted()
         self.num_waiting = len(self._table) - len(sessions)
-        behind = sum(session.prefilling for session in sessions)
-        # In equal shares, so that a short prompt does not wait for a long one that came before it.
-        share = max(1, self._chunk // max(1, behind))
-        planned: list[tuple[Session, Feed]] = []
         prefilling: set[object] = set()
-        for session in sessions:
-            if session.sequence is None or self._waits(session, prefilling):
-                continue  # it was preempted for an older one, or will share what that runs now
+        ready = [session for session in sessions if not self._waits(session, prefilling)]
+        share = _share([self._behind(session) for session in ready], self._chunk)
+        planned: list[tuple[Session, Feed]] = []
+        for session in ready:
+            if session.sequence is None:
+                continue  # it was preempted for an older one
             feed = self._feed(session, share)
             if feed is not None and self._table.grow(session, len(feed.tokens)):
                 planned.append((session, feed))
@@ -164,6 +164,10 @@ class Engine:
             return False
         return True
 
+    def _behind(self, session: Session) -> int:
+        """Tokens to run before those that an answer needs; of a prompt that is scored, any number."""
+        return self._chunk if isinstance(session.work, Prefill) else session.uncached - 1
+
     def _feed(self, session: Session, share: int) -> Feed | None:
         start, unprefilled = session.cached.length, session.uncached - 1
         if session.work and unprefilled <= share:
@@ -175,3 +179,15 @@ class Engine:
 
     def _extra_tokens(self, session: Session, room: int) -> Sequence[int]:
         return self._role.extra_tokens(session, room) if session.work else ()
+
+
+def _share(behind: Sequence[int], room: int) -> int:
+    """Most tokens for each of those who are `behind`, so that all together have `room`: in equal shares, as a short
+    prompt is not to wait for a long one that came before it; what some do not need the others have."""
+    share, waiting = room, sorted(tokens for tokens in behind if tokens)
+    for number, tokens in enumerate(waiting):
+        share = room // (len(waiting) - number)
+        if tokens > share:
+            break
+        room -= tokens
+    return max(1, share)

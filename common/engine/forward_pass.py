@@ -38,6 +38,7 @@ class ForwardPass:
             model.get_decoder().compile(dynamic=True, fullgraph=True, isolate_recompiles=True, options=options)
         self._model = model
         self._output = model.get_output_embeddings()
+        self._vocabulary: int = model.config.get_text_config().vocab_size
         self._num_blocks = num_blocks
         self._store = KVStore(num_blocks, BLOCK_SIZE)
         self.device: torch.device = model.device
@@ -55,5 +56,5 @@ class ForwardPass:
                 logits_to_keep=batch.logit_rows,
             ).logits[0]
         if isinstance(self._output, TrimmedOutput):
-            return self._output.spread(logits, self._model.config.get_text_config().vocab_size)
+            return self._output.spread(logits, self._vocabulary)
         return logits
