@@ -10,7 +10,7 @@ the step and not to the layer goes round the model: whoever runs it says so with
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -71,7 +71,7 @@ def attend(
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks (s_aux) are not supported by the polydraft engine")
-    operator = torch.ops.polydraft.attend if torch.compiler.is_compiling() else _attend
+    operator: Callable[..., Tensor] = torch.ops.polydraft.attend if torch.compiler.is_compiling() else _attend
     return operator(query, key, value, module.layer_idx, scaling, sliding_window, softcap), None
 
 
