@@ -37,7 +37,7 @@ class Drafting:
         session.at_hand = settle(session, question.base, committed)
         session.committed = question.base + len(committed)
         if session.sequence is not None:
-            session.sequence.keep_common_prefix(session.tokens)
+            session.sequence.keep_common_prefix(session.tokens, question.base)
         session.work = question
         return _draft(session, question) if isinstance(question, Propose) else None
 

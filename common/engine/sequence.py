@@ -17,9 +17,6 @@ from common.engine.cache import BlockPool
 from common.engine.prefix import Prefix
 from common.types import TokenIds
 
-_CHUNK = 64
-"""Tokens that are compared at once."""
-
 
 class CachedSequence:
     """Empty at first, and without memory.
@@ -119,14 +116,13 @@ class CachedSequence:
         self._pool.release(reversed(self.blocks[kept:]))
         del self.blocks[kept:]
 
-    def keep_common_prefix(self, tokens: Sequence[int]) -> None:
-        """Forget what does not agree with `tokens`, and always the last of them, whose logits are wanted anew."""
-        # Chunk by chunk, for nearly all of a long text agrees.
-        chunks = (i for i in range(0, self.length, _CHUNK) if self.cached[i : i + _CHUNK] != tokens[i : i + _CHUNK])
-        start = next(chunks, self.length)
-        differing = map(ne, self.cached[start:], tokens[start:])
-        agreed = next(compress(count(start), differing), self.length)
-        self.rollback(min(agreed, len(tokens) - 1))
+    def keep_common_prefix(self, tokens: Sequence[int], agreed: int) -> None:
+        """Forget what does not agree with `tokens`, and always the last of them, whose logits are wanted anew.
+
+        Their first `agreed` are known to agree, as far as they are cached.
+        """
+        differing = map(ne, self.cached[agreed:], tokens[agreed:])
+        self.rollback(min(next(compress(count(agreed), differing), self.length), len(tokens) - 1))
 
     def release(self) -> None:
         """Give everything back; what is registered stays known until it is evicted."""
