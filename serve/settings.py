@@ -11,7 +11,7 @@ from common.languages import GENERALIST, language_name
 from common.settings import Settings
 from serve.autoscaling import AutoscalingSettings
 from serve.capture.settings import CaptureSettings
-from serve.drafting.draft_length import SpeculationSettings
+from serve.drafting.settings import SpeculationSettings
 from serve.http.protection import ProtectionSettings
 from serve.stream.replica import BEAT_S
 from serve.stream.tls import TlsSettings

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from common.types import StepCost
-from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings, TextDraftLength
+from serve.drafting.draft_length import DraftLengthController, Round, TextDraftLength
+from serve.drafting.settings import SpeculationSettings
 from serve.stream.gathering import Gathering
 
 MAX_LENGTH = 8

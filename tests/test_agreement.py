@@ -9,7 +9,7 @@ import pytest
 from draft_length_simulation import MAX_LENGTH, Simulation, World, fixed
 
 from serve.drafting.agreement import Agreement
-from serve.drafting.draft_length import SpeculationSettings
+from serve.drafting.settings import SpeculationSettings
 
 SEEDS = range(3)
 LEGS_ALONE = SpeculationSettings(doubt=0.0)

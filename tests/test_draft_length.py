@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, Round
 from serve.drafting.drafter_costs import KNOWN_AFTER
+from serve.drafting.settings import SpeculationSettings
 
 NEVER = World(acceptance=0.0)
 STEP = StepCost(0.02, 5)

@@ -7,8 +7,8 @@ from draft_length_simulation import MAX_LENGTH, Simulation, World, fixed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.drafting.draft_length import SpeculationSettings
 from serve.drafting.outlook import MOST_AHEAD, NO_DRAFT, DraftLength, RoundCosts, among_others, outlook
+from serve.drafting.settings import SpeculationSettings
 
 AHEAD = World(run_ahead=True)
 SERIAL_IDEAL = World().throughput(World().best)

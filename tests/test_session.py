@@ -24,9 +24,10 @@ from common.messages import Alive, Draft, Hello, Open, Propose, Reply, Request, 
 from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
-from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
+from serve.drafting.settings import SpeculationSettings
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import ReplicaLost, ServiceUnavailable, SessionRefused
 from serve.remote_verifier import RemoteVerifier

@@ -20,7 +20,7 @@ from cluster.capacity.rounds import Group, Verifier
 from cluster.capacity.sizing import Sizing, size
 from cluster.capacity.traffic import LanguageTraffic, Prices, Traffic
 from common.settings import SettingsError
-from serve.drafting.draft_length import SpeculationSettings
+from serve.drafting.settings import SpeculationSettings
 from serve.settings import ReplicaSettings, ServeSettings
 
 REPLACE = msgspec.structs.replace

@@ -17,9 +17,10 @@ from common.languages import GENERALIST
 from common.messages import Verdict
 from common.rounds import TokenLog
 from common.types import GenerationRequest, Progress, TokenIds
-from serve.drafting.draft_length import DraftLengthController, Round, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController, Round
 from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import FOLLOW_EVERY
+from serve.drafting.settings import SpeculationSettings
 from serve.drafting.speculation import NGRAM, Speculation
 from serve.errors import RequestTimeout
 from serve.remote_verifier import RemoteVerifier

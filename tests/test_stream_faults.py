@@ -37,7 +37,8 @@ from common.engine.runner import ModelRunner
 from common.messages import Verdict
 from common.models import Fingerprint
 from common.types import GenerationRequest, TokenIds
-from serve.drafting.draft_length import DraftLengthController, SpeculationSettings
+from serve.drafting.draft_length import DraftLengthController
+from serve.drafting.settings import SpeculationSettings
 from serve.drafting.speculation import Speculation
 from serve.errors import SessionRefused
 from serve.remote_verifier import RemoteVerifier
@@ -47,7 +48,7 @@ from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.streams import StreamPool
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
-REQUESTS = [msgspec.structs.replace(r, language="de") for r in tiny.requests(4, temperature=1.0, max_tokens=16)]
+REQUESTS = [msgspec.structs.replace(r, language="de") for r in tiny.requests(4, temperature=1.0, max_tokens=32)]
 WAYS = ("to_verifier", "from_verifier", "to_drafter", "from_drafter")
 
 

@@ -12,7 +12,7 @@ from cluster.capacity.costs import Coordination, DrafterCosts, StepCosts
 from cluster.capacity.rounds import Group, Rounds, Verifier, missed_steps
 from common.engine.emulation import StepTimes
 from common.types import GenerationRequest, SamplingParams
-from serve.drafting.draft_length import SpeculationSettings
+from serve.drafting.settings import SpeculationSettings
 
 TOKENS = 1024
 """Of a step by which the straight line is told."""

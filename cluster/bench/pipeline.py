@@ -29,7 +29,7 @@ from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from cluster.bench.streams import Measured, Stream, Tally, measure
 from common.types import GenerationRequest, SamplingParams
-from serve.drafting.draft_length import SpeculationSettings
+from serve.drafting.settings import SpeculationSettings
 from serve.router import TargetModel
 from serve.settings import RUN_AHEAD, ServeSettings
 

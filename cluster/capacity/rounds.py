@@ -20,8 +20,8 @@ import msgspec
 from cluster.capacity.costs import Coordination, DrafterCosts, StepCosts
 from cluster.capacity.meeting import mean, meeting
 from serve.drafting.costs import draft_leg, verify_leg
-from serve.drafting.draft_length import SpeculationSettings
 from serve.drafting.outlook import RoundCosts, best_length, outlook
+from serve.drafting.settings import SpeculationSettings
 
 TURNS = 64
 """More than it takes; if it never settles, as when two lengths are equally good, what the last one says is as good."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
-from common.settings import Settings
 from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
 from serve.drafting.agreement import Agreement
@@ -24,6 +24,7 @@ from serve.drafting.costs import VerifierCosts
 from serve.drafting.drafter_costs import DrafterCosts
 from serve.drafting.exploration import Exploration
 from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
+from serve.drafting.settings import SpeculationSettings
 from serve.drafting.trial import DraftingTrial
 
 DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
@@ -34,43 +35,11 @@ TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 PATIENCE = 0.25
 """How long a text's first draft is waited for, in rounds of plain decoding: verified with the prompt, it saves one."""
 
+KEPT = 4
+"""Rounds for which a text among many keeps to a length, unless what it depends on changes."""
+
 SCOUTS = 1 / 16
 """Share of the texts that have a drafter at hand although drafting does not pay: it may have become better."""
-
-
-class SpeculationSettings(Settings, frozen=True, kw_only=True):
-    """How many tokens are drafted a round. Raises ValueError, naming the field, when a value is out of range."""
-
-    draft_length: int | None = None
-    """Always so many, 0 for plain decoding; None chooses by what pays."""
-    default_draft_length: int = 4
-    """So many until the costs of a round are known."""
-    max_draft_length: int = 8
-    """The most that is drafted a round, whatever would pay."""
-    initial_acceptance: float = 0.7
-    """Acceptance per position that a new drafter is credited with."""
-    exploration: float = 0.005
-    """Share of the time given to trying one token more, and as much again to trying none."""
-    hysteresis: float = 0.01
-    """A length is left only for one that is better by this fraction."""
-    min_gain: float = 0.1
-    """Drafts must promise so much more than plain decoding: leases and prefills come on top of what is measured."""
-    doubt: float = 0.2
-    """How far a promise may be from the truth, as a fraction: by so much it is put to the test (see `trial`). 0 where
-    drafters and verifiers have devices of their own and a router's texts are all there is."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.max_draft_length <= 64:
-            raise ValueError(f"max_draft_length must be between 1 and 64, not {self.max_draft_length}")
-        for name, least in (("default_draft_length", 1), ("draft_length", 0)):
-            value = getattr(self, name)
-            if value is not None and not least <= value <= self.max_draft_length:
-                raise ValueError(f"{name} must be between {least} and max_draft_length, not {value}")
-        if not 0.0 <= self.initial_acceptance <= 1.0:
-            raise ValueError(f"initial_acceptance must be between 0 and 1, not {self.initial_acceptance}")
-        for name, most in (("exploration", 0.2), ("hysteresis", 0.2), ("min_gain", 1.0), ("doubt", 1.0)):
-            if not 0.0 <= getattr(self, name) <= most:
-                raise ValueError(f"{name} must be between 0 and {most:g}, not {getattr(self, name)}")
 
 
 class Round(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,6 +110,21 @@ class KnownDrafter:
         )
 
 
+class Reckoning(NamedTuple):
+    """What a text made of all this."""
+
+    length: int
+    """The best."""
+    values: list[float]
+    """Tokens per second, for each length."""
+    seconds: list[float]
+    """Of a round, for at least as many."""
+    ahead: int
+    """See `Outlook`."""
+    sessions: int
+    """Texts in progress then."""
+
+
 class DraftLengthController:
     """What all texts of a router know together; each chooses by its own `TextDraftLength`."""
 
@@ -169,7 +153,9 @@ class TextDraftLength:
         self._controller = controller
         self._settings = controller.settings
         self._rates: dict[str, AcceptanceRates] = {}
-        self._lengths: dict[str, int] = {}
+        self._reckonings: dict[str, Reckoning] = {}
+        """The latest by drafter."""
+        self._reckoned_at = 0
         self._promise: float | None = None
         """How many times as fast as plain decoding the latest choice should be; None until there was one."""
         self._rounds = 0
@@ -200,16 +186,15 @@ class TextDraftLength:
             wanted = min(self._settings.default_draft_length, limit) if trial.drafting else 0
             return DraftLength.of(wanted, 0, sessions)
         shared.look_ahead(sessions)
-        alone = self._outlook(drafter, shared)
-        common = shared.agreement.hear(alone.values, sessions)
-        self._promise = shared.agreement.gain
-        values, seconds, ahead = among_others(alone, shared.costs, common)
-        values = values[: limit + 1]
-        length = self._lengths[drafter] = self._best(self._lengths.get(drafter, 0), values, agreed=common > 0)
+        reckoning = self._reckonings.get(drafter)
+        if reckoning is None or self._outdated(reckoning, sessions, limit):
+            present = reckoning.length if reckoning is not None else 0
+            reckoning = self._reckonings[drafter] = self._reckon(drafter, shared, present, sessions, limit)
+            self._reckoned_at = self._rounds
         if not trial.drafting:
             return NO_DRAFT
-        wanted = shared.exploration.vary(length, values, seconds, sessions)
-        return DraftLength.of(wanted, min(ahead, limit), sessions)
+        wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
+        return DraftLength.of(wanted, min(reckoning.ahead, limit), sessions)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
@@ -234,6 +219,19 @@ class TextDraftLength:
             controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
         if self._promise is not None or not controller.trial.drafting:
             controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise or 1.0)
+
+    def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:
+        """Of many texts in step each reckons anew only now and then: it makes all of them wait."""
+        changed = reckoning.sessions != sessions or limit < len(reckoning.values) - 1
+        return changed or self._rounds - self._reckoned_at >= min(sessions, KEPT)
+
+    def _reckon(self, drafter: str, shared: KnownDrafter, present: int, sessions: int, limit: int) -> Reckoning:
+        alone = self._outlook(drafter, shared)
+        common = shared.agreement.hear(alone.values, sessions)
+        self._promise = shared.agreement.gain
+        values, seconds, ahead = among_others(alone, shared.costs, common)
+        values = values[: limit + 1]
+        return Reckoning(self._best(present, values, agreed=common > 0), values, seconds, ahead, sessions)
 
     def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)

@@ -75,8 +75,10 @@ class RemoteDrafter:
 
     async def draft(self, log: TokenLog, length: DraftLength) -> Draft | None:
         """At most so many tokens; None if it is not ready, or gives no answer in time."""
-        lease = self._lease
-        return await self._answer(log, lease.propose(log, length.wanted, length.ahead)) if lease is not None else None
+        if self._lease is None:
+            return None
+        proposed = self._lease.propose(log, length.wanted, length.ahead, within_s=self._deadline_s)
+        return await self._answer(log, proposed)
 
     async def score(self, log: TokenLog, window: int) -> Scored | None:
         """How many of the last `window` tokens it would have drawn; waits until it is ready.
@@ -84,8 +86,9 @@ class RemoteDrafter:
         None if there is no lease to be had, or no answer in time.
         """
         await self.arrive(self._deadline_s)
-        lease = self._lease
-        return await self._answer(log, lease.score(log, window)) if lease is not None else None
+        if self._lease is None:
+            return None
+        return await self._answer(log, self._lease.score(log, window, within_s=self._deadline_s))
 
     def keep_in_step(self, log: TokenLog) -> None:
         """Tell what was committed while no draft is wanted."""
@@ -121,8 +124,7 @@ class RemoteDrafter:
 
     async def _answer(self, log: TokenLog, answer: Awaitable[T]) -> T | None:
         try:
-            async with asyncio.timeout(self._deadline_s):
-                return await answer
+            return await answer
         except (TimeoutError, ReplicaLost, SessionRefused) as error:
             self._renew(log, error)
             return None

@@ -57,10 +57,13 @@ class Lease:
         assert isinstance(reply, Verdict)
         return reply
 
-    async def propose(self, log: TokenLog, count: int, ahead: int = 0) -> Draft:
-        """Tell the drafter what was committed and get a draft; see `Propose`. Raises ReplicaLost or SessionRefused."""
+    async def propose(self, log: TokenLog, count: int, ahead: int = 0, *, within_s: float | None = None) -> Draft:
+        """Tell the drafter what was committed and get a draft; see `Propose`.
+
+        Raises ReplicaLost, SessionRefused, or TimeoutError if there is none `within_s` seconds.
+        """
         message = self._news(log, count, ahead)
-        reply = await self._channel.ask(message)
+        reply = await self._channel.ask(message, within_s)
         assert isinstance(reply, Draft)
         tokens = reply.tokens[: max(message.count, message.ahead)]
         return msgspec.structs.replace(reply, tokens=tokens, ahead=max(0, min(reply.ahead, len(tokens))))
@@ -69,13 +72,13 @@ class Lease:
         """Tell the drafter what was committed; it answers with nothing, which is not waited for."""
         self._channel.send(self._news(log, 0))
 
-    async def score(self, log: TokenLog, window: int) -> Scored:
-        """Ask how many of the last `window` tokens it would have drawn. Raises ReplicaLost or SessionRefused."""
+    async def score(self, log: TokenLog, window: int, *, within_s: float) -> Scored:
+        """Ask how many of the last `window` tokens it would have drawn. Raises what `propose` raises."""
         message = log.score(self._channel.session, window)
         if self._open(log) < message.base:
             self.follow(log)
         self._known = len(log.tokens)
-        reply = await self._channel.ask(message)
+        reply = await self._channel.ask(message, within_s)
         assert isinstance(reply, Scored)
         return reply
 

@@ -49,18 +49,26 @@ class Channel:
     def send(self, message: Open | Close | Propose) -> None:
         self._connection.send(message)
 
-    async def ask(self, message: Question) -> Answer:
+    async def ask(self, message: Question, within_s: float | None = None) -> Answer:
         """Send and wait for the answer to just this message; any other, such as one to an earlier, is dropped.
 
-        Raises ReplicaLost or SessionRefused.
+        Raises ReplicaLost or SessionRefused, and TimeoutError if it has not come `within_s` seconds.
         """
         if self._lost is not None:
             raise self._lost
         self._expected = _ANSWERS[type(message)]
         self._base = message.base + len(message.committed if isinstance(message, Propose) else ())
-        self._waiting = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
         self._connection.send(message)
-        return await self._waiting
+        if within_s is None:
+            return await self._waiting
+        # A fraction of what `asyncio.timeout` takes, and every round has one.
+        timer = loop.call_later(within_s, _give_up, self._waiting)
+        try:
+            return await self._waiting
+        finally:
+            timer.cancel()
 
     def deliver(self, message: Message) -> None:
         if isinstance(message, Failure):
@@ -148,6 +156,11 @@ class StreamPool:
         self._streams = {k: t for k, t in self._streams.items() if not (t.done() and _result(t) is connection)}
         for channel in self._channels.pop(connection, {}).values():
             channel.fail(ReplicaLost(str(error)))
+
+
+def _give_up(waiting: asyncio.Future[Answer]) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
 
 
 def _result(task: asyncio.Task[Connection]) -> Connection | None:
