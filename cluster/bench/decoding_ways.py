@@ -20,7 +20,7 @@ from train.evaluation.transformers_generation import assistant, transformers_gen
 
 ENGINE = "engine plain"
 PLAIN, STATIC, ASSISTED = "transformers plain", "transformers static cache", "transformers assisted"
-FIXED_LENGTHS = (2, 4)
+FIXED_LENGTHS = (2, 4, 6, 8)
 """Of drafts in assisted generation, beside those it chooses."""
 
 
