@@ -60,7 +60,7 @@ class Lease:
     async def propose(self, log: TokenLog, count: int, ahead: int = 0, *, within_s: float | None = None) -> Draft:
         """Tell the drafter what was committed and get a draft; see `Propose`.
 
-        Raises ReplicaLost, SessionRefused, or TimeoutError if there is none `within_s` seconds.
+        Raises ReplicaLost, SessionRefused, or TimeoutError if it takes longer than `within_s` seconds.
         """
         message = self._news(log, count, ahead)
         reply = await self._channel.ask(message, within_s)

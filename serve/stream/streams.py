@@ -52,7 +52,7 @@ class Channel:
     async def ask(self, message: Question, within_s: float | None = None) -> Answer:
         """Send and wait for the answer to just this message; any other, such as one to an earlier, is dropped.
 
-        Raises ReplicaLost or SessionRefused, and TimeoutError if it has not come `within_s` seconds.
+        Raises ReplicaLost or SessionRefused, and TimeoutError if it takes longer than `within_s` seconds.
         """
         if self._lost is not None:
             raise self._lost
