@@ -195,15 +195,20 @@ def drafted_by(block: dict[str, Any], drafter: str) -> bool:
     return (block["drafter"] or "").startswith(drafter)
 
 
+async def held(deployment: Replicas) -> int:
+    """Texts in progress at the replicas that answer."""
+    return sum(replica.held for replica in await deployment.status())
+
+
 async def freed(*deployments: Replicas, within_s: float = 10) -> None:
     """Returns once no session and no lease is held there."""
     async with asyncio.timeout(within_s):
-        while any([await deployment.held() for deployment in deployments]):
+        while any([await held(deployment) for deployment in deployments]):
             pass
 
 
 async def in_progress(*deployments: Replicas, within_s: float = 10) -> None:
     """Returns once texts are in progress at each."""
     async with asyncio.timeout(within_s):
-        while not all([await deployment.held() for deployment in deployments]):
+        while not all([await held(deployment) for deployment in deployments]):
             pass

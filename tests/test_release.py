@@ -90,7 +90,7 @@ class _Channel:
             raise OverflowError("says the test")
         self._deployments.opened += {Open: 1, Close: -1}.get(type(message), 0)
 
-    async def ask(self, question: Question) -> Any:
+    async def ask(self, question: Question, within_s: float | None = None) -> Any:
         await turns()
         match question:
             case Verify():
