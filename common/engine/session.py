@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from common.engine.sequence import CachedSequence
-from common.messages import Prefill, Question
+from common.messages import Question
 from common.types import SamplingParams, StepCost
 
 _FREE = StepCost()
@@ -59,11 +59,6 @@ class Session:
     def uncached(self) -> int:
         """Tokens not run yet; at least the last one never is before its logits are wanted."""
         return len(self.tokens) - self.cached.length
-
-    @property
-    def prefilling(self) -> bool:
-        """Whether tokens of its prompt, or others that were committed elsewhere, are to be run."""
-        return self.uncached > 1 or isinstance(self.work, Prefill)
 
     @property
     def running_ahead(self) -> bool:

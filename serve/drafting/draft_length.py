@@ -123,6 +123,8 @@ class Reckoning(NamedTuple):
     """See `Outlook`."""
     sessions: int
     """Texts in progress then."""
+    round: int
+    """Of the text."""
 
 
 class DraftLengthController:
@@ -155,7 +157,6 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
-        self._reckoned_at = 0
         self._promise: float | None = None
         """How many times as fast as plain decoding the latest choice should be; None until there was one."""
         self._rounds = 0
@@ -190,7 +191,6 @@ class TextDraftLength:
         if reckoning is None or self._outdated(reckoning, sessions, limit):
             present = reckoning.length if reckoning is not None else 0
             reckoning = self._reckonings[drafter] = self._reckon(drafter, shared, present, sessions, limit)
-            self._reckoned_at = self._rounds
         if not trial.drafting:
             return NO_DRAFT
         wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
@@ -223,7 +223,7 @@ class TextDraftLength:
     def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:
         """Of many texts in step each reckons anew only now and then: it makes all of them wait."""
         changed = reckoning.sessions != sessions or limit < len(reckoning.values) - 1
-        return changed or self._rounds - self._reckoned_at >= min(sessions, KEPT)
+        return changed or self._rounds - reckoning.round >= min(sessions, KEPT)
 
     def _reckon(self, drafter: str, shared: KnownDrafter, present: int, sessions: int, limit: int) -> Reckoning:
         alone = self._outlook(drafter, shared)
@@ -231,7 +231,8 @@ class TextDraftLength:
         self._promise = shared.agreement.gain
         values, seconds, ahead = among_others(alone, shared.costs, common)
         values = values[: limit + 1]
-        return Reckoning(self._best(present, values, agreed=common > 0), values, seconds, ahead, sessions)
+        length = self._best(present, values, agreed=common > 0)
+        return Reckoning(length, values, seconds, ahead, sessions, self._rounds)
 
     def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)
