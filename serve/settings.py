@@ -48,8 +48,8 @@ class ReplicaSettings(Settings, frozen=True, kw_only=True):
     """Has PyTorch compile the model's layers: a step takes less of Python's time, a start some tens of seconds, and the
     machine needs a C++ compiler."""
     prepacked: bool = True
-    """On a CPU, in float32, undivided: keeps the large layers' weights a second time, in the order in which products
-    of a few tokens are fast. These take about two thirds of the time then, for twice the memory."""
+    """On a CPU, in float32, undivided: keeps the large layers' weights in the order in which products of a few tokens
+    are fast. These take half to two thirds of the time then."""
     quantization: Literal["int8"] | None = None
     """`int8`, on a CPU: the layers compute in 8 bits, in some two thirds of the time. It is another model then,
     whose texts are others now and then; drafts still change nothing."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -54,10 +56,29 @@ def logits_of(runner: ModelRunner, tokens: tuple[int, ...] = PROMPT) -> Tensor:
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 24])
-def test_prepacked_weights_give_the_same_product(rows: int, bias: bool) -> None:
+@pytest.mark.parametrize("as_four", [False, True])
+def test_prepacked_weights_give_the_same_product(
+    as_four: bool, rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.engine.prepacked.lone_rows_cost_more", lambda: as_four)
     plain = linear(bias=bias)
     x = torch.randn(1, rows, 64)
     torch.testing.assert_close(PrepackedLinear(plain)(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+def test_few_rows_computed_as_four_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("common.engine.prepacked.lone_rows_cost_more", lambda: True)
+    layer, x = PrepackedLinear(linear(bias=True)), torch.randn(8, 64)
+    for rows in (1, 2, 3):
+        assert torch.equal(layer(x[:rows]), layer(x)[:rows])
+
+
+def test_prepacked_weights_are_kept_once() -> None:
+    kept = weakref.ref((model := wide_model()).lm_head.weight)
+    model.model.embed_tokens = nn.Embedding(1, 1)  # which may share them
+    prepack(model)
+    gc.collect()
+    assert kept() is None
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -79,7 +100,7 @@ def test_a_row_of_nothing_is_quantized_to_nothing() -> None:
 def test_a_row_does_not_depend_on_the_others(
     kind: Callable[[nn.Linear], OpaqueLinear], fewest: int, row: int, data: st.DataObject
 ) -> None:
-    """In 8 bits never, so drafts cannot change a text by rounding; prepacked, where the packed weights are used."""
+    """In 8 bits never, so drafts cannot change a text by rounding; prepacked, of four rows and more."""
     layer, x = kind(linear(bias=True)), torch.randn(8, 64)
     others = torch.randn(data.draw(st.integers(fewest - 1, 30)), 64) * 100.0
     assert torch.equal(layer(torch.cat([x[row : row + 1], others]))[0], layer(x)[row])

@@ -49,7 +49,8 @@ def replace_linear(
 
     Layers on another device than a CPU, or in another dtype than float32, stay, and so do subclasses of `nn.Linear`.
     """
-    for module in list(model.modules()):
+    holders = [module for module in model.modules() if not isinstance(module, nn.Linear)]
+    for module in holders:  # so that nothing here keeps what was replaced
         for name, child in module.named_children():
             if _replaceable(child) and wanted(child):
                 setattr(module, name, replacement(child))
