@@ -21,8 +21,8 @@ from common.models import ModelError
 
 _LARGEST = 127
 _ZERO = 128
-"""What a zero is as a byte without a sign, which activations are to the kernel: VNNI multiplies no others, and for others
-oneDNN has a kernel on some CPUs (AMX) and but a loop, a thousand times as slow, on the rest."""
+"""What a zero is as a byte without a sign, which activations are to the kernel: VNNI multiplies no others, and without
+it oneDNN has a kernel on some CPUs (AMX), on the rest but a loop that takes a thousand times as long."""
 
 
 class Int8Linear(OpaqueLinear):

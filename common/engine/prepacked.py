@@ -1,7 +1,7 @@
 """Weights in the order in which a CPU's kernels read them, so that a few tokens cost little more than one.
 
-Verification lives on products of few rows. PyTorch's, of 2 to 24 rows, takes two to five times as long as that of one (see
-docs/log.md), for it puts the weights in another order each time. oneDNN can do that once and for all.
+Verification lives on products of few rows. PyTorch's, of 2 to 24 rows, takes up to five times as long as that of one
+(see docs/log.md), for it puts the weights in another order each time. oneDNN can do that once and for all.
 """
 
 from __future__ import annotations
