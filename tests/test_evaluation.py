@@ -16,7 +16,7 @@ from tiny_tokenizer import byte_level
 
 from common.engine.decoding import Decoder
 from common.engine.lookup import LookupEngine
-from train.evaluation.bootstrap import bootstrap, ratio, ratio_of_ratios
+from train.evaluation.intervals import Interval, jackknife, ratio, ratio_of_ratios
 from train.evaluation.measuring import Measurement, Timing, ways
 from train.evaluation.methods import LOOKUP, PLAIN, Decoders, Method, find_methods
 from train.evaluation.questions import Question, TestSet, TestSetSettings, corpus_test_set, read_test_set
@@ -91,30 +91,41 @@ def test_two_questions_of_the_same_name_are_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 9)), min_size=1, max_size=30))
-def test_an_interval_holds_the_figure_and_lies_within_the_items_range(items: list[tuple[int, int]]) -> None:
-    found = bootstrap(items, ratio, resamples=200)
-    each = [a / b for a, b in items]
+def test_an_interval_lies_around_the_figure(items: list[tuple[int, int]]) -> None:
+    found = jackknife(items, ratio)
     assert found.value == pytest.approx(sum(a for a, _ in items) / sum(b for _, b in items), abs=1e-4)
-    assert min(each) - 1e-3 <= found.low <= found.high <= max(each) + 1e-3
+    assert found.high - found.value == pytest.approx(found.value - found.low, abs=2e-4)
 
 
-def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(0)
+def test_of_a_mean_it_is_the_interval_of_student() -> None:
+    found = jackknife([(1.0, 1.0), (2.0, 1.0), (6.0, 1.0)], ratio)
+    assert found.value == 3.0
+    assert found.high - 3.0 == pytest.approx(4.303 * (7 / 3) ** 0.5, rel=0.01)
+
+
+def test_an_item_without_which_there_is_nothing_says_nothing_of_the_spread() -> None:
+    assert jackknife([(4.0, 2.0)], ratio) == Interval(value=2.0, low=2.0, high=2.0)
+    assert jackknife([(4.0, 2.0), (0.0, 0.0), (0.0, 0.0)], ratio).value == 2.0
+
+
+@pytest.mark.parametrize("count", [3, 4, 8, 40])
+def test_an_interval_covers_the_truth_about_as_often_as_it_says(count: int) -> None:
+    generator = np.random.default_rng(count)
     covered = 0
-    for seed in range(200):
-        rounds = generator.poisson(6, 40) + 1.0
+    for _ in range(400):
+        rounds = generator.poisson(6, count) + 1.0
         tokens = rounds + generator.binomial(rounds.astype(int), 0.5)
-        found = bootstrap(np.stack([tokens, rounds], 1), ratio, resamples=400, seed=seed)
+        found = jackknife(np.stack([tokens, rounds], 1), ratio)
         covered += found.low <= 1.5 <= found.high
-    assert 175 <= covered <= 199
+    assert 0.92 <= covered / 400 <= 0.98
 
 
 def test_what_is_paired_is_known_better_than_what_is_not() -> None:
     slowness = np.random.default_rng(1).uniform(1, 9, 30)
     paired = np.stack([slowness * 2, np.ones(30), slowness, np.ones(30)], 1)
-    found = bootstrap(paired, ratio_of_ratios)
+    found = jackknife(paired, ratio_of_ratios)
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
-    assert bootstrap(paired[:, :2], ratio).high > 1.1 * bootstrap(paired[:, :2], ratio).low
+    assert jackknife(paired[:, :2], ratio).high > 1.1 * jackknife(paired[:, :2], ratio).low
 
 
 def test_lookup_drafts_what_followed_before() -> None:

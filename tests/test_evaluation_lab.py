@@ -19,8 +19,8 @@ from lab_run import LANGUAGES, make_lab, make_run, settings
 from cluster.config import load_config
 from cluster.evaluate_command import STUDIES, evaluate
 from common.settings import SettingsError
-from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import compare
+from train.evaluation.intervals import Interval
 from train.evaluation.lab import Lab
 from train.evaluation.permutation import permutation_test
 from train.evaluation.report.claims import verdict

@@ -47,13 +47,13 @@ def test_what_is_faster_at_one_temperature_is_published() -> None:
 
 
 def test_what_is_certainly_slower_than_plain_decoding_everywhere_is_refused() -> None:
-    slow = evaluation(LENGTHS, {0.0: [0.7, 0.8, 0.9], 1.0: [0.99] * 3})
-    shown = r"0\.792 \[0\.\d+, 0\.\d+\] at temperature 0, 0\.990 \[0\.990, 0\.990\] at .* all below 1 .*--force"
+    slow = evaluation(LENGTHS, {0.0: [0.76, 0.8, 0.84], 1.0: [0.99] * 3})
+    shown = r"0\.799 \[0\.\d+, 0\.\d+\] at temperature 0, 0\.990 \[0\.990, 0\.990\] at .* all below 1 .*--force"
     with pytest.raises(NotWorthPublishing, match=shown):
         check(PublishSettings(), slow, None)
     check(PublishSettings(require_speedup=None), slow, None)
-    with pytest.raises(NotWorthPublishing, match=r"all below 1\.7"):
-        check(PublishSettings(require_speedup=1.7), FAST, None)
+    with pytest.raises(NotWorthPublishing, match=r"all below 1\.8"):
+        check(PublishSettings(require_speedup=1.8), FAST, None)
 
 
 def test_what_may_be_faster_has_the_benefit_of_the_doubt() -> None:
@@ -64,7 +64,7 @@ def test_what_may_be_faster_has_the_benefit_of_the_doubt() -> None:
 
 def test_a_manifest_tells_the_interval() -> None:
     metrics = FAST.metrics()
-    assert 1.4 <= metrics["speedup_low/T=0"] < metrics["speedup/T=0"] < metrics["speedup_high/T=0"] <= 1.6
+    assert 1.2 < metrics["speedup_low/T=0"] < 1.3 < metrics["speedup/T=0"] < 1.7 < metrics["speedup_high/T=0"] < 1.8
 
 
 def test_what_is_worse_than_the_promoted_one_is_refused() -> None:

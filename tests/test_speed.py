@@ -8,7 +8,7 @@ from typing import Any, cast
 from common.engine.decoding import Decoder, Generation
 from common.types import GenerationRequest, SpeculationStats
 from train.evaluation.acceptance import requests_at
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.speed import measure_speed
 from train.recipe import EvaluateSettings
 

@@ -24,8 +24,8 @@ from common.types import SpeculationStats
 from train import traffic_tasks
 from train.distillation.answers import Prompt
 from train.distillation.store import read_answers
-from train.evaluation.bootstrap import Interval
 from train.evaluation.improvement import Compared, Improvement, compare
+from train.evaluation.intervals import Interval
 from train.gate import NotWorthPublishing, check_improvement
 from train.packing import PackedRows
 from train.pair import CorpusError, Pair

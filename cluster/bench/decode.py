@@ -31,8 +31,8 @@ from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.models import load_model, load_tokenizer
 from common.registry import Registry
-from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality
+from train.evaluation.intervals import Interval
 from train.evaluation.paired import Timed, speed, speed_ratio
 
 ON, OFF = "server on", "server off"

@@ -19,7 +19,7 @@ from cluster.bench.service import choose_languages, make_questions, serving, wit
 from cluster.deployment import usable_drafters
 from cluster.run import Run
 from common.settings import SettingsError
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.paired import Timed, speed, speed_ratio
 
 SPECULATION = {"on": "auto", "off": "off"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from common.types import SpeculationStats
-from train.evaluation.bootstrap import Interval, bootstrap, difference_of_ratios, ratio
+from train.evaluation.intervals import Interval, difference_of_ratios, jackknife, ratio
 
 
 class Compared(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ def compare(before: Sequence[SpeculationStats], after: Sequence[SpeculationStats
     ]
     return Compared(
         prompts=len(rows),
-        before=bootstrap([row[2:] for row in rows], ratio),
-        after=bootstrap([row[:2] for row in rows], ratio),
-        difference=bootstrap(rows, difference_of_ratios),
+        before=jackknife([row[2:] for row in rows], ratio),
+        after=jackknife([row[:2] for row in rows], ratio),
+        difference=jackknife(rows, difference_of_ratios),
     )

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from train.evaluation.bootstrap import Interval, bootstrap, ratio_of_ratios
+from train.evaluation.intervals import Interval, jackknife, ratio_of_ratios
 
 
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,4 +27,4 @@ def speed(blocks: Sequence[Timed]) -> float:
 
 def speed_ratio(pairs: Sequence[tuple[Timed, Timed]]) -> Interval:
     """Speed of the first of each pair over that of the second, all blocks together."""
-    return bootstrap([(a.tokens, a.seconds, b.tokens, b.seconds) for a, b in pairs], ratio_of_ratios)
+    return jackknife([(a.tokens, a.seconds, b.tokens, b.seconds) for a, b in pairs], ratio_of_ratios)

@@ -9,7 +9,7 @@ import msgspec
 
 from common.engine.decoding import Decoder
 from common.types import GenerationRequest
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.paired import Timed, speed_ratio
 from train.recipe import EvaluateSettings
 

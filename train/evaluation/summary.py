@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from train.evaluation.acceptance import accepted_per_position
-from train.evaluation.bootstrap import Interval, bootstrap, ratio, ratio_of_ratios
+from train.evaluation.intervals import Interval, jackknife, ratio, ratio_of_ratios
 from train.evaluation.methods import PLAIN
 from train.evaluation.records import Record
 
@@ -75,7 +75,7 @@ def summarise(records: Iterable[Record]) -> list[Summary]:
 
 def acceptance_ratio(own: Group, other: Group) -> Interval:
     """Mean acceptance length of one way over another's, question by question."""
-    return bootstrap(_paired(own, other, _written), ratio_of_ratios)
+    return jackknife(_paired(own, other, _written), ratio_of_ratios)
 
 
 def _summary(way: WayKey, own: Group, plain: Group) -> Summary:
@@ -89,9 +89,9 @@ def _summary(way: WayKey, own: Group, plain: Group) -> Summary:
         way=way,
         questions=len(own),
         tokens=tokens,
-        mean_acceptance_length=bootstrap([_total(found, _written) for found in own.values()], ratio),
+        mean_acceptance_length=jackknife([_total(found, _written) for found in own.values()], ratio),
         accepted_per_position=accepted_per_position(one for r in records for one in r.rounds),
-        speedup=bootstrap(_paired(own, plain, _timed), ratio_of_ratios),
+        speedup=jackknife(_paired(own, plain, _timed), ratio_of_ratios),
         decode_speedup=_decode_speedup(own, plain),
         predicted_speedup=round(tokens * plain_s / model_s, 4),
         draft_ms=round(1e3 * sum(r.draft_s for r in records) / rounds, 4),
@@ -110,7 +110,7 @@ def _summary(way: WayKey, own: Group, plain: Group) -> Summary:
 def _decode_speedup(own: Group, plain: Group) -> Interval | None:
     pairs = _paired(own, plain, _timed_decoding)
     written, _, plainly, _ = (sum(column) for column in zip(*pairs, strict=True))
-    return bootstrap(pairs, ratio_of_ratios) if written and plainly else None
+    return jackknife(pairs, ratio_of_ratios) if written and plainly else None
 
 
 def _written(record: Record) -> tuple[float, float]:

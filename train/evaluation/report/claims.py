@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from common.languages import GENERALIST, language_name
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.report.findings import Findings
 from train.evaluation.report.tables import interval
 from train.evaluation.studies.domains import DomainReport

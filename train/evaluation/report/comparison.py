@@ -8,7 +8,7 @@ import msgspec
 from rich.table import Table
 
 from common.settings import SettingsError
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.records import Records
 from train.evaluation.studies import speed
 from train.evaluation.summary import Group, WayKey, acceptance_ratio, group

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.methods import PLAIN, SPECIALIST
 from train.evaluation.report.findings import Findings
 from train.evaluation.report.tables import method_name

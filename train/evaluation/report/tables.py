@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from common.languages import language_name
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.methods import LOOKUP, PLAIN
 from train.evaluation.report.findings import Findings
 from train.evaluation.studies.domains import DomainReport

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 from common.languages import GENERALIST
-from train.evaluation.bootstrap import Interval, bootstrap, ratio, ratio_of_ratios
+from train.evaluation.intervals import Interval, jackknife, ratio, ratio_of_ratios
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, ways
 from train.evaluation.methods import SPECIALIST, Method
@@ -90,7 +90,7 @@ def _cells(test_set: TestSet, records: Records) -> list[Cell]:
             drafter=drafter,
             questions=len(found),
             held_out=test_set.held_out,
-            mean_acceptance_length=bootstrap([(len(r.output), len(r.rounds)) for r in found], ratio),
+            mean_acceptance_length=jackknife([(len(r.output), len(r.rounds)) for r in found], ratio),
         )
         for drafter, found in by_drafter.items()
     ]
@@ -107,4 +107,4 @@ def _matched(records: Records) -> dict[str, Interval]:
             row[first + 1] += len(record.rounds)
     if len(languages) < 2:
         return {}
-    return {language: bootstrap(list(rows.values()), ratio_of_ratios) for language, rows in items.items()}
+    return {language: jackknife(list(rows.values()), ratio_of_ratios) for language, rows in items.items()}

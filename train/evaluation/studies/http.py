@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from train.evaluation.bootstrap import Interval, bootstrap, ratio, ratio_of_ratios
+from train.evaluation.intervals import Interval, jackknife, ratio, ratio_of_ratios
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.methods import PLAIN, SPECIALIST
 
@@ -119,10 +119,10 @@ def _summary(language: str, temperature: float, way: str, rows: Sequence[Row]) -
         language=language,
         temperature=temperature,
         way=way,
-        speedup=bootstrap(
+        speedup=jackknife(
             [(*_timed(one), *_timed(other)) for one, other in zip(own, plain, strict=True)], ratio_of_ratios
         ),
-        tokens_per_verification=bootstrap([(sum(a.tokens for a in f), sum(a.rounds for a in f)) for f in own], ratio),
+        tokens_per_verification=jackknife([(sum(a.tokens for a in f), sum(a.rounds for a in f)) for f in own], ratio),
         first_piece_ms=round(1e3 * sum(answer.first_s for answer in answers) / len(answers), 2),
         unequal=sum(one.text != other.text for one, other in pairs if not (one.error or other.error)),
         failed=sum(answer.error is not None for answer in answers),

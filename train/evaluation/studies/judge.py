@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 import openai
 
-from train.evaluation.bootstrap import Interval, bootstrap, difference_of_means
+from train.evaluation.intervals import Interval, difference_of_means, jackknife
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.questions import Question
 from train.evaluation.settings import JudgeSettings
@@ -226,7 +226,7 @@ def _verdict(found: list[Judgement]) -> LanguageVerdict:
         graded=len(grades),
         plain_grade=sum(a for a, _ in grades) / len(grades) if grades else None,
         drafted_grade=sum(b for _, b in grades) / len(grades) if grades else None,
-        difference=bootstrap([(b, a, 1.0) for a, b in grades], difference_of_means) if grades else None,
+        difference=jackknife([(b, a, 1.0) for a, b in grades], difference_of_means) if grades else None,
         wins=outcomes.count("win"),
         losses=outcomes.count("loss"),
         ties=outcomes.count("tie"),

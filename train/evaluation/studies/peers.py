@@ -17,8 +17,8 @@ import msgspec
 from transformers import PreTrainedModel
 
 from common.types import GenerationRequest, SamplingParams, TokenIds
-from train.evaluation.bootstrap import Interval
 from train.evaluation.equality import Equality, compare
+from train.evaluation.intervals import Interval
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.methods import LOOKUP, PLAIN, SPECIALIST, Method
 from train.evaluation.paired import Timed, speed, speed_ratio

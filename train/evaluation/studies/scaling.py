@@ -15,7 +15,7 @@ import numpy as np
 
 from common.settings import SettingsError
 from train.distillation.store import read_documents
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval, around
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, ways
 from train.evaluation.methods import SCALING, Method
@@ -28,7 +28,6 @@ NAME = "scaling"
 SETTINGS = ("scaling", "domain_questions", "draft_length", "max_tokens", "concurrency")
 """What the study depends on."""
 PRETRAINED = {"P+F": True, "F": False}
-RESAMPLES = 2000
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,17 +143,13 @@ def _report(language: str, runs: list[_Run], records: Records) -> ScalingReport:
 
 
 def fit(points: list[Point]) -> tuple[Interval, float]:
-    """Least squares over log2 of the tokens: the slope with its bootstrap interval over runs, and R²."""
+    """Least squares over log2 of the tokens: the slope with its interval (that of a straight line in normal noise), and
+    R²."""
     x = np.log2([point.tokens for point in points])
     y = np.array([point.mean_acceptance_length for point in points])
     slope, intercept = np.polyfit(x, y, 1)
     residual = ((y - slope * x - intercept) ** 2).sum()
-    chosen_RN = np.random.default_rng(0).integers(len(points), size=(RESAMPLES, len(points)))
-    x_RN, y_RN = x[chosen_RN], y[chosen_RN]
-    x_RN, y_RN = x_RN - x_RN.mean(1, keepdims=True), y_RN - y_RN.mean(1, keepdims=True)
-    spread_R = (x_RN**2).sum(1)
-    # A resample may hold one size only; it says nothing of a slope.
-    slopes = (x_RN * y_RN).sum(1)[spread_R > 0] / spread_R[spread_R > 0]
-    low, high = np.percentile(slopes, [2.5, 97.5])
-    interval = Interval(value=round(float(slope), 4), low=round(float(low), 4), high=round(float(high), 4))
+    degrees = max(1, len(points) - 2)
+    error = np.sqrt(residual / degrees / ((x - x.mean()) ** 2).sum())
+    interval = around(float(slope), float(error), degrees)
     return interval, round(float(1 - residual / ((y - y.mean()) ** 2).sum()), 4)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from train.evaluation.bootstrap import Interval
+from train.evaluation.intervals import Interval
 from train.evaluation.lab import Lab, inputs_of
 from train.evaluation.measuring import Measurement, Timing, Way, ways
 from train.evaluation.methods import SPECIALIST
