@@ -21,6 +21,7 @@ from common.engine.int8 import Int8Linear, quantize, quantize_rows
 from common.engine.opaque_linear import OpaqueLinear
 from common.engine.prepacked import PrepackedLinear, prepack
 from common.engine.runner import ModelRunner
+from common.engine.trimming import trim_output
 from common.models import ModelError
 from serve.model_runner import model_runner
 from serve.settings import ReplicaSettings
@@ -122,6 +123,14 @@ def test_all_layers_but_the_output_are_quantized() -> None:
     found = kinds(quantize(tiny.model().float()))
     assert found.pop("lm_head") is nn.Linear
     assert set(found.values()) == {Int8Linear}
+
+
+def test_a_trimmed_output_is_an_output() -> None:
+    """Prepacked as any other, and as exact in 8 bits."""
+    for change, expected in ((prepack, PrepackedLinear), (quantize, nn.Linear)):
+        model = wide_model()
+        trim_output(model, torch.arange(512))
+        assert type(change(model).lm_head.linear) is expected
 
 
 def test_a_cpu_whose_sums_overflow_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

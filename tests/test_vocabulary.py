@@ -50,7 +50,7 @@ def test_a_folder_with_a_vocabulary_is_loaded_trimmed(tmp_path: Path) -> None:
     assert torch.equal(read_vocabulary(tmp_path), IDS)  # type: ignore[arg-type]
     head = load_drafter(tmp_path).get_output_embeddings()
     assert isinstance(head, TrimmedOutput)
-    assert head.weight.shape == (len(IDS), 32)
+    assert head.linear.weight.shape == (len(IDS), 32)
 
 
 @pytest.mark.parametrize("ids", [[], [3, 3], [5, 4], [-1, 2]])

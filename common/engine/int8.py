@@ -78,5 +78,5 @@ def quantize(model: PreTrainedModel) -> PreTrainedModel:
     """
     if not torch.backends.mkldnn.is_available():
         raise ModelError("quantization: int8 needs a PyTorch with oneDNN")
-    output = model.get_output_embeddings()
-    return replace_linear(model, Int8Linear, lambda linear: linear is not output)
+    output = set(model.get_output_embeddings().modules())  # a trimmed one has its layer inside
+    return replace_linear(model, Int8Linear, lambda linear: linear not in output)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from common.models import ModelError
 
 
-class TrimmedOutput(nn.Linear):
+class TrimmedOutput(nn.Module):
     """A model's output layer, cut down to the rows of some ids.
 
     Args:
@@ -22,13 +22,20 @@ class TrimmedOutput(nn.Linear):
     ids_W: Tensor
 
     def __init__(self, whole: nn.Linear, ids_W: Tensor) -> None:
-        super().__init__(whole.in_features, len(ids_W), bias=whole.bias is not None, device="meta")
+        super().__init__()
         ids_W = ids_W.to(whole.weight.device)
+        # A layer of its own, which may be prepacked as any other.
+        self.linear = nn.Linear(whole.in_features, len(ids_W), bias=whole.bias is not None, device="meta")
         # A copy of these rows: one read of consecutive memory a step, which is where the time of this layer goes.
-        self.weight = nn.Parameter(whole.weight.detach()[ids_W], requires_grad=False)
+        self.linear.weight = nn.Parameter(whole.weight.detach()[ids_W], requires_grad=False)
         if whole.bias is not None:
-            self.bias = nn.Parameter(whole.bias.detach()[ids_W], requires_grad=False)
+            self.linear.bias = nn.Parameter(whole.bias.detach()[ids_W], requires_grad=False)
         self.register_buffer("ids_W", ids_W, persistent=False)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[.., D] to logits [.., W]"""
+        logits: Tensor = self.linear(states)
+        return logits
 
     def spread(self, logits_RW: Tensor, vocabulary: int) -> Tensor:
         """The logits [R, V] over the whole vocabulary: -inf, that is never drawn, for all other ids."""
