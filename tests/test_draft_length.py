@@ -111,8 +111,12 @@ def test_a_loaded_verifier_comes_near_the_best_fixed_length(acceptance: float, s
     assert simulation.run(100).tokens_per_s >= 0.93 * best
 
 
-def test_lengths_follow_the_load_within_twenty_rounds() -> None:
-    simulation = Simulation(World(step_s=lambda tokens: 0.02 + 0.0008 * tokens), LEGS_ALONE)
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("doubt", [0.0, 0.2])
+def test_lengths_follow_the_load_within_twenty_rounds(doubt: float, seed: int) -> None:
+    simulation = Simulation(
+        World(step_s=lambda tokens: 0.02 + 0.0008 * tokens), SpeculationSettings(doubt=doubt), seed=seed
+    )
     for texts, shortest, longest in [(1, 4, 8), (32, 0, 3.2), (1, 4, 8), (32, 0, 3.2), (1, 4, 8)]:
         simulation.begin(texts)
         simulation.run(20)
@@ -264,10 +268,47 @@ def test_a_trial_that_holds_back_what_is_not_known_yet_ends_too() -> None:
     controller.trial.drafting = False
     text = controller.text()
     plain = Round(drafted=0, accepted=0, verify_cost=STEP, verify_wall_s=STEP.seconds, seconds=STEP.seconds)
+    allowed = 0
     for _ in range(1000):
-        assert text.choose("de", 1, 8).wanted == 0 or controller.trial.drafting
+        assert (text.choose("de", 1, 8).wanted > 0) is controller.trial.drafting
         text.observe("de", plain, 1)
-    assert controller.trial.drafting
+        allowed += controller.trial.drafting
+    assert allowed > 100
+
+
+class Heard:
+    """In place of the trial: what it is told that drafting promises."""
+
+    drafting = True
+
+    def __init__(self) -> None:
+        self.promises: list[float | None] = []
+
+    def observe(self, sessions: int, tokens: int, seconds: float, promise: float | None) -> None:
+        self.promises.append(promise)
+
+
+def test_a_round_is_told_with_the_promise_of_its_own_drafter() -> None:
+    controller = DraftLengthController(SpeculationSettings(exploration=0.0))
+    heard = controller.trial = Heard()  # type: ignore[assignment]
+    text, drafters = controller.text(), ("de", "de", "ngram") * 40
+    for drafter in drafters:
+        drafted = text.choose(drafter, 4, 8).wanted
+        accepted = drafted if drafter == "de" else 0
+        text.observe(drafter, outcome(drafted, accepted, step=StepCost(0.02, 1 + drafted)), 4)
+    for drafter, promise in list(zip(drafters[1:], heard.promises, strict=True))[-30:]:
+        assert promise is not None and (promise > 1.5) is (drafter == "de")
+
+
+@pytest.mark.parametrize("drafting", [True, False])
+def test_texts_that_nobody_drafts_for_have_no_part_in_the_trial(drafting: bool) -> None:
+    controller = DraftLengthController(SpeculationSettings())
+    heard = controller.trial = Heard()  # type: ignore[assignment]
+    heard.drafting = drafting
+    text = controller.text()
+    for _ in range(3):
+        text.observe("ngram", Round(drafted=0, accepted=0, verify_cost=STEP, verify_wall_s=0.02, seconds=0.02), 1)
+    assert not heard.promises
 
 
 def test_the_wait_for_a_lease_and_for_the_prompt_hides_no_loss() -> None:

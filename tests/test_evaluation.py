@@ -16,7 +16,7 @@ from tiny_tokenizer import byte_level
 
 from common.engine.decoding import Decoder
 from common.engine.lookup import LookupEngine
-from train.evaluation.intervals import Interval, jackknife, ratio, ratio_of_ratios
+from train.evaluation.intervals import Interval, difference_of_means, jackknife, ratio, ratio_of_ratios
 from train.evaluation.measuring import Measurement, Timing, ways
 from train.evaluation.methods import LOOKUP, PLAIN, Decoders, Method, find_methods
 from train.evaluation.questions import Question, TestSet, TestSetSettings, corpus_test_set, read_test_set
@@ -106,6 +106,8 @@ def test_of_a_mean_it_is_the_interval_of_student() -> None:
 def test_an_item_without_which_there_is_nothing_says_nothing_of_the_spread() -> None:
     assert jackknife([(4.0, 2.0)], ratio) == Interval(value=2.0, low=2.0, high=2.0)
     assert jackknife([(4.0, 2.0), (0.0, 0.0), (0.0, 0.0)], ratio).value == 2.0
+    assert jackknife([(3.0, 2.0, 1.0)], difference_of_means) == Interval(value=1.0, low=1.0, high=1.0)
+    assert jackknife([(5.0, 1.0, 0.0, 1.0), (5.0, 1.0, 3.0, 1.0)], ratio_of_ratios).value == pytest.approx(3.3333)
 
 
 @pytest.mark.parametrize("count", [3, 4, 8, 40])

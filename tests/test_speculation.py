@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 import tiny
-from test_session import Deployed, _Hanging, expected, freed, replica, streams
+from test_session import Deployed, _Hanging, _SlowDrafting, expected, freed, replica, streams
 
 from common.engine.drafting import Drafting
 from common.engine.engine import Engine
@@ -43,6 +44,8 @@ class Scripted:
         self._length = length
         self._patience_s = patience_s
         self._rounds = 0
+        self.waits: list[float] = []
+        """In rounds without a draft."""
         self.loads: list[int] = []
         """With which each round was told to have been."""
 
@@ -58,6 +61,7 @@ class Scripted:
 
     def observe(self, drafter: str, round: Round, sessions: int) -> None:
         self._rounds += 1
+        self.waits += [] if round.drafted else [round.draft_wall_s]
         self.loads.append(sessions)
 
 
@@ -193,6 +197,37 @@ async def test_a_round_is_of_the_load_that_it_began_with() -> None:
         async for _ in generate(LONG, LastOfMany(verifier.lease, pool), speculation):
             load[0] = 8
     assert set(lengths.loads) == {8}
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "late"])
+async def test_only_a_draft_that_is_too_late_says_what_drafts_take(lost: bool) -> None:
+    over = threading.Event()
+
+    def act() -> None:
+        if lost:
+            raise MemoryError("dies midway")
+        over.wait()
+
+    lengths = Scripted(lambda number: 3)
+    drafting = Engine(ModelRunner(tiny.model(), kv_tokens=1024), _SlowDrafting(5, act))
+    async with (
+        streams() as pool,
+        replica(tiny.verifier(tiny.model())) as verifier,
+        replica(drafting, "de/v1") as drafter,
+    ):
+        speculation = Speculation(
+            asking(language="de"),
+            Deployed({"de": drafter.lease}),
+            lengths,  # type: ignore[arg-type]
+            pool,
+            load=lambda: 1,
+            deadline_s=0.05,
+        )
+        rounds = [each async for each in generate(LONG, RemoteVerifier(verifier.lease, pool), speculation)]
+        over.set()
+    assert any(progress.drafter == "de/v1" for progress in rounds)
+    waited = [wait for wait in lengths.waits if wait]
+    assert not waited if lost else len(waited) == 1 and waited[0] >= 0.05
 
 
 async def test_an_answer_that_takes_too_long_is_given_up_and_frees_its_slot() -> None:

@@ -121,6 +121,8 @@ class Reckoning(NamedTuple):
     """Of a round, for at least as many."""
     ahead: int
     """See `Outlook`."""
+    gain: float
+    """How many times as fast as plain decoding all texts of the drafter should be."""
     sessions: int
     """Texts in progress then."""
     round: int
@@ -157,8 +159,10 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
+        self._chooses = False
+        """By what pays, so that its rounds say whether drafting does."""
         self._promise: float | None = None
-        """How many times as fast as plain decoding the latest choice should be; None until there was one."""
+        """The gain of the latest choice; None where it is not known."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
@@ -183,6 +187,7 @@ class TextDraftLength:
         if self._settings.draft_length is not None:
             return DraftLength.of(min(self._settings.draft_length, limit), 0, sessions)
         shared, trial = self._controller.drafter(drafter), self._controller.trial
+        self._chooses, self._promise = True, None
         if not shared.known:
             wanted = min(self._settings.default_draft_length, limit) if trial.drafting else 0
             return DraftLength.of(wanted, 0, sessions)
@@ -191,6 +196,7 @@ class TextDraftLength:
         if reckoning is None or self._outdated(reckoning, sessions, limit):
             present = reckoning.length if reckoning is not None else 0
             reckoning = self._reckonings[drafter] = self._reckon(drafter, shared, present, sessions, limit)
+        self._promise = reckoning.gain
         if not trial.drafting:
             return NO_DRAFT
         wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
@@ -199,7 +205,7 @@ class TextDraftLength:
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
 
-        The first round of a text, and a drafter's first for it, waited for the prompt: what they took is no measure.
+        The first round of a text, and a drafter's first draft for it if it came, waited for the prompt: no measure.
         """
         if outcome.drafted or outcome.draft_wall_s:
             self._observe_draft(drafter, outcome, sessions)
@@ -217,8 +223,8 @@ class TextDraftLength:
         controller = self._controller
         if min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
             controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
-        if self._promise is not None or not controller.trial.drafting:
-            controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise or 1.0)
+        if self._chooses:
+            controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
 
     def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:
         """Of many texts in step each reckons anew only now and then: it makes all of them wait."""
@@ -228,11 +234,10 @@ class TextDraftLength:
     def _reckon(self, drafter: str, shared: KnownDrafter, present: int, sessions: int, limit: int) -> Reckoning:
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
-        self._promise = shared.agreement.gain
         values, seconds, ahead = among_others(alone, shared.costs, common)
         values = values[: limit + 1]
         length = self._best(present, values, agreed=common > 0)
-        return Reckoning(length, values, seconds, ahead, sessions, self._rounds)
+        return Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, self._rounds)
 
     def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)

@@ -177,8 +177,8 @@ class Speculation:
         version, asked = remote.version, time.perf_counter()
         draft = await remote.draft(log, length)
         wall_s = time.perf_counter() - asked
-        if draft is None:
-            return Drafted(name=remote.name, wall_s=wall_s)
+        if draft is None:  # only a wait to the very end says what its drafts take; a replica is lost at any time
+            return Drafted(name=remote.name, wall_s=wall_s if wall_s >= self._deadline_s else 0.0)
         return Drafted(
             tokens=draft.tokens,
             name=remote.name,

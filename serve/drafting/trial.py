@@ -95,17 +95,17 @@ class DraftingTrial:
         self._random = Random(seed)
         self._levels: dict[int, LoadLevel] = {}
         self._promise = 0.0
-        """Mean over the latest texts that were drafted for."""
+        """Mean over the latest texts that it is known of, drafted for or not."""
         self._window = _Window()
 
-    def observe(self, sessions: int, tokens: int, seconds: float, promise: float) -> None:
+    def observe(self, sessions: int, tokens: int, seconds: float, promise: float | None) -> None:
         """A text has written `tokens` in a round, `seconds` after its last, as one of `sessions` texts.
 
-        `promise` is how many times as fast as plain decoding the text should be by its legs; it counts while drafting.
+        `promise` is how many times as fast as plain decoding drafting should be by its legs; None if that is not known.
         """
         if not self._doubt:
             return
-        if self.drafting:
+        if promise is not None:
             self._promise += (math.log(promise) - self._promise) / (SETTLING * sessions)
         self._window.add(sessions, tokens, seconds)
         if self._window.rounds >= SETTLING + MEASURED or self._surpassed():

@@ -45,10 +45,10 @@ def jackknife(items_NC: npt.ArrayLike, statistic: Callable[[Floats], Floats]) ->
     """
     items = np.asarray(items_NC, np.float64)
     sums = items.sum(axis=0)
-    without = statistic(sums - items)
-    without = without[np.isfinite(without)]  # without an item there may be nothing to divide by
+    with np.errstate(divide="ignore", invalid="ignore"):  # without an item there may be nothing to divide by
+        value, without = float(statistic(sums)), statistic(sums - items)
+    without = without[np.isfinite(without)]
     degrees = len(without) - 1
-    value = float(statistic(sums))
     return around(value, float(np.sqrt(degrees * without.var())), degrees) if degrees > 0 else around(value, 0.0, 1)
 
 
@@ -66,8 +66,7 @@ def t_quantile(degrees: int) -> float:
 
 def ratio(sums: Floats) -> Floats:
     """First column over second: tokens per second, tokens per verification. NaN where there is nothing to divide."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return sums[..., 0] / sums[..., 1]
+    return sums[..., 0] / sums[..., 1]
 
 
 def difference_of_means(sums: Floats) -> Floats:

@@ -49,7 +49,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def item(self) -> tuple[str, str, float]:
-        """What is resampled: a question at a temperature; its repetitions belong together."""
+        """What intervals are over: a question at a temperature; its repetitions belong together."""
         return (self.test_set, self.question, self.temperature)
 
 

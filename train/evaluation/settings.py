@@ -49,6 +49,8 @@ class ScalingSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"answers are {list(self.answers)}, must be two sizes or more")
         if not self.seeds:
             raise ValueError("seeds must name at least one")
+        if len(self.answers) * len(self.seeds) < 3:
+            raise ValueError("answers and seeds must make three runs or more: two are always on a line")
         if self.passes <= 0:
             raise ValueError(f"passes is {self.passes}, must be positive")
 

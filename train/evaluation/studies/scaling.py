@@ -149,7 +149,7 @@ def fit(points: list[Point]) -> tuple[Interval, float]:
     y = np.array([point.mean_acceptance_length for point in points])
     slope, intercept = np.polyfit(x, y, 1)
     residual = ((y - slope * x - intercept) ** 2).sum()
-    degrees = max(1, len(points) - 2)
+    degrees = len(points) - 2
     error = np.sqrt(residual / degrees / ((x - x.mean()) ** 2).sum())
     interval = around(float(slope), float(error), degrees)
     return interval, round(float(1 - residual / ((y - y.mean()) ** 2).sum()), 4)
