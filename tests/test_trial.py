@@ -78,6 +78,19 @@ def test_a_promise_that_was_broken_at_one_load_is_not_believed_at_a_higher_one()
     assert tried < 0.08, "less than one window in twelve"
 
 
+def test_what_was_held_back_among_many_texts_is_allowed_for_one_at_once() -> None:
+    """Of many texts a window is short; what was drawn for it would last a lone text for seconds."""
+    allowed = 0
+    for seed in range(40):
+        trial = DraftingTrial(DOUBT, seed)
+        while trial.drafting:
+            run(trial, 0.7, sessions=32, windows=1, promise=1.05, seed=seed)
+        trial.observe(32, 1, 0.02, 1.05)
+        trial.observe(1, 1, 0.02, 2.0)
+        allowed += trial.drafting
+    assert allowed >= 36
+
+
 def test_a_window_is_of_the_load_that_it_mostly_had() -> None:
     """Of two streams one is between two texts now and then."""
     alone, both = DraftingTrial(DOUBT), DraftingTrial(DOUBT)

@@ -223,7 +223,7 @@ class TextDraftLength:
         controller = self._controller
         if min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
             controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
-        if self._chooses:
+        if self._chooses and (self._promise is not None or not controller.trial.drafting):
             controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
 
     def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:

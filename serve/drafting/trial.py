@@ -8,7 +8,8 @@ Which of the two a window gets is drawn by Thompson sampling (Thompson 1933): wi
 faster one, by what has been measured at about this load and by what the legs promise, less what they have turned out
 to leave out at this load or a lower one: what drafting takes from others does not become less with more of them. A
 clear promise is hardly ever put to the test, a small one is until it is settled; then the slower way is tried now and
-then, as drafters and load change. A window that turns out to be far slower than the other way is not sat out.
+then, as drafters and load change. A window that turns out to be far slower than the other way is not sat out, nor is
+one under quite another load than it began with.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ SETTLING, MEASURED = 8, 24
 ENOUGH, FAR = 8, 3.0
 """Rounds a text that must count before a window is given up, and by how many standard deviations the other way must be
 faster."""
+JUMP = 3.0
+"""Doublings of the load with which a window is given up: what was drawn for many texts says nothing of one."""
 SPAN = 16
 """Windows of a kind that its average remembers."""
 MEMORY = 0.99
@@ -105,15 +108,21 @@ class DraftingTrial:
         """
         if not self._doubt:
             return
+        left = self._window.left(sessions)
         if promise is not None:
-            self._promise += (math.log(promise) - self._promise) / (SETTLING * sessions)
+            self._promise += (math.log(promise) - self._promise) / (1 if left else SETTLING * sessions)
+        if left:
+            self._draw(round(math.log2(sessions)))
         self._window.add(sessions, tokens, seconds)
         if self._window.rounds >= SETTLING + MEASURED or self._surpassed():
             level = self._window.level
             self._levels.setdefault(level, LoadLevel()).add(self.drafting, self._window.log_speed, self._promise)
-            self._window = _Window()
-            mean, variance = self._belief(level)
-            self.drafting = self._random.gauss(mean, math.sqrt(variance)) > 0.0
+            self._draw(level)
+
+    def _draw(self, level: int) -> None:
+        self._window = _Window()
+        mean, variance = self._belief(level)
+        self.drafting = self._random.gauss(mean, math.sqrt(variance)) > 0.0
 
     def _surpassed(self) -> bool:
         window = self._window
@@ -133,6 +142,8 @@ class DraftingTrial:
 
 class _Window:
     def __init__(self) -> None:
+        self._began: float | None = None
+        """The load then, in doublings."""
         self.rounds = 0.0
         """A text."""
         self._doublings = 0.0
@@ -140,11 +151,16 @@ class _Window:
         self._text_seconds = 0.0
 
     def add(self, sessions: int, tokens: int, seconds: float) -> None:
+        self._began = math.log2(sessions) if self._began is None else self._began
         self.rounds += 1.0 / sessions
         if self.rounds > SETTLING:
             self._doublings += math.log2(sessions) * seconds
             self._tokens += tokens
             self._text_seconds += seconds
+
+    def left(self, sessions: int) -> bool:
+        """Whether the load is quite another one now."""
+        return self._began is not None and abs(math.log2(sessions) - self._began) >= JUMP
 
     @property
     def level(self) -> int:
