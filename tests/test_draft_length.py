@@ -282,9 +282,9 @@ class Heard:
     drafting = True
 
     def __init__(self) -> None:
-        self.promises: list[float | None] = []
+        self.promises: list[float] = []
 
-    def observe(self, sessions: int, tokens: int, seconds: float, promise: float | None) -> None:
+    def observe(self, sessions: int, tokens: int, seconds: float, promise: float) -> None:
         self.promises.append(promise)
 
 
@@ -297,7 +297,7 @@ def test_a_round_is_told_with_the_promise_of_its_own_drafter() -> None:
         accepted = drafted if drafter == "de" else 0
         text.observe(drafter, outcome(drafted, accepted, step=StepCost(0.02, 1 + drafted)), 4)
     for drafter, promise in zip(drafters[-30:], heard.promises[-30:], strict=True):
-        assert promise is not None and (promise > 1.5) is (drafter == "de")
+        assert (promise > 1.5) is (drafter == "de")
 
 
 @pytest.mark.parametrize("drafting", [True, False])

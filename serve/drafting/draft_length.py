@@ -159,10 +159,8 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
-        self._chooses = False
-        """By what pays, so that its rounds say whether drafting does."""
         self._promise: float | None = None
-        """The gain of the latest choice; None where it is not known."""
+        """The gain of the latest choice; None if its round says nothing of whether drafting pays."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
@@ -187,8 +185,9 @@ class TextDraftLength:
         if self._settings.draft_length is not None:
             return DraftLength.of(min(self._settings.draft_length, limit), 0, sessions)
         shared, trial = self._controller.drafter(drafter), self._controller.trial
-        self._chooses, self._promise = True, None
         if not shared.known:
+            # Where it may be tried, that is what its rounds are for; held back, it promises nothing.
+            self._promise = None if trial.drafting else 1.0
             wanted = min(self._settings.default_draft_length, limit) if trial.drafting else 0
             return DraftLength.of(wanted, 0, sessions)
         shared.look_ahead(sessions)
@@ -223,7 +222,7 @@ class TextDraftLength:
         controller = self._controller
         if min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
             controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
-        if self._chooses and (self._promise is not None or not controller.trial.drafting):
+        if self._promise is not None:
             controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
 
     def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:

@@ -98,19 +98,18 @@ class DraftingTrial:
         self._random = Random(seed)
         self._levels: dict[int, LoadLevel] = {}
         self._promise = 0.0
-        """Mean over the latest texts that it is known of, drafted for or not."""
+        """Mean over the latest texts, drafted for or not."""
         self._window = _Window()
 
-    def observe(self, sessions: int, tokens: int, seconds: float, promise: float | None) -> None:
+    def observe(self, sessions: int, tokens: int, seconds: float, promise: float) -> None:
         """A text has written `tokens` in a round, `seconds` after its last, as one of `sessions` texts.
 
-        `promise` is how many times as fast as plain decoding drafting should be by its legs; None if that is not known.
+        `promise` is how many times as fast as plain decoding drafting should be by its legs.
         """
         if not self._doubt:
             return
         left = self._window.left(sessions)
-        if promise is not None:
-            self._promise += (math.log(promise) - self._promise) / (1 if left else SETTLING * sessions)
+        self._promise += (math.log(promise) - self._promise) / (1 if left else SETTLING * sessions)
         if left:
             self._draw(round(math.log2(sessions)))
         self._window.add(sessions, tokens, seconds)
