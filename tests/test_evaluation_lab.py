@@ -22,12 +22,12 @@ from common.settings import SettingsError
 from train.evaluation.equality import compare
 from train.evaluation.intervals import Interval
 from train.evaluation.lab import Lab
-from train.evaluation.permutation import permutation_test
 from train.evaluation.report.claims import verdict
 from train.evaluation.report.comparison import compare_runs
 from train.evaluation.report.findings import read_findings
 from train.evaluation.report.page import write_report
 from train.evaluation.studies import domains, http, judge, peers, quality, scaling, speed
+from train.evaluation.studies.quality import p_value
 from train.evaluation.studies.scaling import Point, fit
 
 
@@ -174,10 +174,10 @@ def test_noise_is_no_line_about_as_often_as_it_says() -> None:
 
 def test_a_permutation_test_is_right_about_as_often_as_it_says() -> None:
     generator = np.random.default_rng(0)
-    same = [permutation_test(*generator.normal(size=(2, 30)), permutations=199) for _ in range(200)]
+    same = [p_value(*generator.normal(size=(2, 30)), permutations=199) for _ in range(200)]
     assert 2 <= sum(p <= 0.05 for p in same) <= 20
     ones, others = generator.normal(size=(2, 60))
-    assert permutation_test(ones + 1.0, others) < 0.01
+    assert p_value(ones + 1.0, others) < 0.01
 
 
 def test_texts_may_differ_only_where_rounding_decides() -> None:

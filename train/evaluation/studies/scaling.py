@@ -12,6 +12,7 @@ from math import ceil
 
 import msgspec
 import numpy as np
+from scipy.stats import linregress
 
 from common.settings import SettingsError
 from train.distillation.store import read_documents
@@ -143,13 +144,7 @@ def _report(language: str, runs: list[_Run], records: Records) -> ScalingReport:
 
 
 def fit(points: list[Point]) -> tuple[Interval, float]:
-    """Least squares over log2 of the tokens: the slope with its interval (that of a straight line in normal noise), and
-    R²."""
-    x = np.log2([point.tokens for point in points])
-    y = np.array([point.mean_acceptance_length for point in points])
-    slope, intercept = np.polyfit(x, y, 1)
-    residual = ((y - slope * x - intercept) ** 2).sum()
-    degrees = len(points) - 2
-    error = np.sqrt(residual / degrees / ((x - x.mean()) ** 2).sum())
-    interval = around(float(slope), float(error), degrees)
-    return interval, round(float(1 - residual / ((y - y.mean()) ** 2).sum()), 4)
+    """Least squares over log2 of the tokens: the slope with its interval, by the residuals, and R²."""
+    line = linregress(np.log2([point.tokens for point in points]), [point.mean_acceptance_length for point in points])
+    interval = around(float(line.slope), float(line.stderr), len(points) - 2)
+    return interval, round(float(line.rvalue**2), 4)
