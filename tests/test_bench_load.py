@@ -45,7 +45,7 @@ def test_a_ratio_that_is_the_same_in_every_pair_is_certain_however_the_machine_w
 def test_a_ratio_that_varies_between_pairs_is_as_uncertain_as_a_mean_of_so_many() -> None:
     ratio = speed_ratio([(timed(100, 1.0), timed(100, ratio)) for ratio in (0.9, 1.0, 1.2, 1.3, 1.1)])
     assert ratio.value == pytest.approx(1.1)
-    assert ratio.high - 1.1 == pytest.approx(2.776 * 0.158 / 5**0.5, rel=0.01)  # Student's, of five
+    assert ratio.high - 1.1 == pytest.approx(2.776 * 0.1581 / 5**0.5, rel=1e-3)  # Student's, of five
 
 
 async def lines(*given: str) -> AsyncIterator[bytes]:
