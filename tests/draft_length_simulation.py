@@ -95,8 +95,10 @@ class _Text:
     """So many are drafted when asked for."""
     asked_s: float = 0.0
     """When its verification was asked for."""
-    learned_s: float = 0.0
+    ended_s: float = 0.0
     """When its latest round ended, or it began."""
+    promise: float | None = None
+    """Of its latest draft length."""
 
 
 class Simulation:
@@ -121,8 +123,7 @@ class Simulation:
     def begin(self, texts: int, french: int = 0) -> None:
         """So many new texts in German and in French in place of the present ones."""
         self._texts = [
-            _Text(self.controller.text(), drafter, learned_s=self._now_s)
-            for drafter in ["de"] * texts + ["fr"] * french
+            _Text(self.controller.text(), drafter, ended_s=self._now_s) for drafter in ["de"] * texts + ["fr"] * french
         ]
         for text in self._texts:
             self._draft(text)
@@ -153,8 +154,9 @@ class Simulation:
             if text.drafter == "fr":
                 result.french_lengths.append(text.drafted)
             result.tokens += self.world.expected_tokens(text.drafted, text.drafter)
-            self._commit(text, cost)
+            verified = self._verified(text, cost)
             self._draft(text)
+            text.length.observe(text.drafter, verified, len(self._texts))  # while the next draft is being made
 
     def _gather(self) -> list[_Text]:
         """The texts of the next step, at the time when it begins."""
@@ -170,28 +172,25 @@ class Simulation:
         self._now_s += self._gathering.patience()
         return pending
 
-    def _commit(self, text: _Text, cost: StepCost) -> None:
+    def _verified(self, text: _Text, cost: StepCost) -> Round:
         world, drafted = self.world, text.drafted
         acceptance = world.accepts(text.drafter)
         accepted = next((k for k in range(drafted) if self._random.random() >= acceptance), drafted)
         at_hand = min(text.at_hand, drafted)
         draft_s = (drafted - at_hand) * world.draft_s
         text.at_hand = self._drafted_ahead(text, all_accepted=accepted == drafted) if drafted else 0
-        text.length.observe(
-            text.drafter,
-            Round(
-                drafted=drafted,
-                accepted=accepted,
-                ahead=at_hand,
-                draft_cost=StepCost(draft_s, drafted - at_hand),
-                draft_wall_s=draft_s + world.overhead_s if drafted else 0.0,
-                verify_cost=cost,
-                verify_wall_s=self._now_s - text.asked_s + world.overhead_s,
-                seconds=self._now_s - text.learned_s,
-            ),
-            len(self._texts),
+        seconds, text.ended_s = self._now_s - text.ended_s, self._now_s
+        return Round(
+            drafted=drafted,
+            accepted=accepted,
+            ahead=at_hand,
+            draft_cost=StepCost(draft_s, drafted - at_hand),
+            draft_wall_s=draft_s + world.overhead_s if drafted else 0.0,
+            verify_cost=cost,
+            verify_wall_s=self._now_s - text.asked_s + world.overhead_s,
+            seconds=seconds,
+            promise=text.promise,
         )
-        text.learned_s = self._now_s
 
     def _drafted_ahead(self, text: _Text, *, all_accepted: bool) -> int:
         """Tokens that follow the one that was drawn after the accepted ones, if it was guessed."""
@@ -207,7 +206,7 @@ class Simulation:
     def _draft(self, text: _Text) -> None:
         """The draft is asked for once the verdict is here, the verification once the draft is here."""
         world = self.world
-        wanted, text.ahead = text.length.choose(text.drafter, len(self._texts), MAX_LENGTH)
+        wanted, text.ahead, text.promise = text.length.choose(text.drafter, len(self._texts), MAX_LENGTH)
         text.drafted = max(wanted, min(text.at_hand, text.ahead)) if wanted else 0
         drafting = text.drafted - min(text.at_hand, text.drafted)
         draft_s = drafting * world.draft_s + world.overhead_s if text.drafted else 0.0

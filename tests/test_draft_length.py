@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import msgspec
 import pytest
 from draft_length_simulation import MAX_LENGTH, Run, Simulation, World, fixed
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from common.types import StepCost
 from serve.drafting.draft_length import DraftLengthController, Round
 from serve.drafting.drafter_costs import KNOWN_AFTER
+from serve.drafting.exploration import Exploration
 from serve.drafting.settings import SpeculationSettings
 
 NEVER = World(acceptance=0.0)
@@ -27,7 +30,13 @@ def efficiency(world: World, run: Run) -> float:
 
 
 def outcome(
-    drafted: int, accepted: int, *, step: StepCost = STEP, draft_s: float = 0.004, waited_s: float = 0.0
+    drafted: int,
+    accepted: int,
+    *,
+    step: StepCost = STEP,
+    draft_s: float = 0.004,
+    waited_s: float = 0.0,
+    promise: float | None = None,
 ) -> Round:
     return Round(
         drafted=drafted,
@@ -37,6 +46,7 @@ def outcome(
         verify_cost=step,
         verify_wall_s=step.seconds,
         seconds=waited_s + draft_s + step.seconds,
+        promise=promise,
     )
 
 
@@ -82,13 +92,15 @@ def test_a_text_that_is_never_hit_switches_off_though_its_drafter_is_good_elsewh
     assert simulation.run(30).mean_length(last=20) >= 3
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_drafting_is_back_within_150_rounds_when_acceptance_recovers(seed: int) -> None:
-    simulation = Simulation(NEVER, seed=seed)
-    assert simulation.run(500).mean_length(last=300) < 0.2
-    simulation.change(acceptance=0.8)
-    simulation.run(150)
-    assert simulation.run(100).mean_length(last=100) >= 5
+def test_drafting_is_back_within_150_rounds_when_acceptance_recovers() -> None:
+    lengths = []
+    for seed in range(9):
+        simulation = Simulation(NEVER, seed=seed)
+        assert simulation.run(500).mean_length(last=300) < 0.2
+        simulation.change(acceptance=0.8)
+        simulation.run(150)
+        lengths.append(simulation.run(100).mean_length(last=100))
+    assert median(lengths) >= 5 and min(lengths) >= 2
 
 
 @pytest.mark.parametrize("acceptance", [0.0, 0.3])
@@ -148,6 +160,14 @@ def test_plain_decoding_that_has_become_cheap_is_noticed(seed: int) -> None:
     assert simulation.run(100).mean_length(last=100) < 1
 
 
+@pytest.mark.parametrize("value", [0.9, 0.6, 0.3])
+def test_exploring_takes_its_share_of_the_time_and_less_of_what_is_worse(value: float) -> None:
+    """Plain decoding is so many times as fast as three tokens, the longest draft."""
+    exploration, rounds = Exploration(share=0.005), 20_000
+    plain = sum(exploration.vary(3, [value, 0.7, 0.8, 1.0], [1.0] * 4, 1) == 0 for _ in range(rounds))
+    assert plain * (1.0 - value) / rounds == pytest.approx(0.005 * value, rel=0.3)
+
+
 def test_unseen_positions_are_explored_one_at_a_time() -> None:
     lengths = Simulation(World(acceptance=1.0), SpeculationSettings(default_draft_length=1)).run(100).lengths
     assert all(n <= 1 + max(lengths[:i], default=0) for i, n in enumerate(lengths))
@@ -165,9 +185,10 @@ def test_a_second_token_dearer_than_the_next_ones_is_seen(acceptance: float) -> 
     """As on a CPU: no straight line through the costs of drafted rounds tells the cost of plain decoding."""
     world = World(step_s=lambda t: 0.010 if t == 1 else 0.014 + 0.002 * t, draft_s=1e-3, acceptance=acceptance)
     assert world.best == (0 if acceptance == 0.5 else 4)
-    simulation = Simulation(world)
-    simulation.run(200)
-    assert efficiency(world, simulation.run(600)) >= 0.95
+    simulations = [Simulation(world, LEGS_ALONE, seed=seed) for seed in range(5)]
+    for simulation in simulations:
+        simulation.run(200)
+    assert median(efficiency(world, simulation.run(600)) for simulation in simulations) >= 0.96
 
 
 @settings(deadline=None)
@@ -175,7 +196,8 @@ def test_a_second_token_dearer_than_the_next_ones_is_seen(acceptance: float) -> 
 def test_no_choice_is_above_the_limit(limit: int, rounds: list[tuple[int, int]]) -> None:
     text = DraftLengthController(SpeculationSettings()).text()
     for drafted, accepted in rounds:
-        assert 0 <= max(text.choose("de", 3, limit)) <= min(limit, MAX_LENGTH)
+        length = text.choose("de", 3, limit)
+        assert 0 <= max(length.wanted, length.ahead) <= min(limit, MAX_LENGTH)
         text.observe("de", outcome(drafted, min(drafted, accepted)), 1)
 
 
@@ -270,8 +292,9 @@ def test_a_trial_that_holds_back_what_is_not_known_yet_ends_too() -> None:
     plain = Round(drafted=0, accepted=0, verify_cost=STEP, verify_wall_s=STEP.seconds, seconds=STEP.seconds)
     allowed = []
     for _ in range(1000):
-        assert (text.choose("de", 1, 8).wanted > 0) is controller.trial.drafting
-        text.observe("de", plain, 1)
+        length = text.choose("de", 1, 8)
+        assert (length.wanted > 0) is controller.trial.drafting
+        text.observe("de", msgspec.structs.replace(plain, promise=length.promise), 1)
         allowed.append(controller.trial.drafting)
     assert all(allowed[500:]), "what is not known yet is to be tried"
 
@@ -293,9 +316,9 @@ def test_a_round_is_told_with_the_promise_of_its_own_drafter() -> None:
     heard = controller.trial = Heard()  # type: ignore[assignment]
     text, drafters = controller.text(), ("de", "de", "ngram") * 40
     for drafter in drafters:
-        drafted = text.choose(drafter, 4, 8).wanted
+        drafted, _, promise = text.choose(drafter, 4, 8)
         accepted = drafted if drafter == "de" else 0
-        text.observe(drafter, outcome(drafted, accepted, step=StepCost(0.02, 1 + drafted)), 4)
+        text.observe(drafter, outcome(drafted, accepted, step=StepCost(0.02, 1 + drafted), promise=promise), 4)
     for drafter, promise in zip(drafters[-30:], heard.promises[-30:], strict=True):
         assert (promise > 1.5) is (drafter == "de")
 
@@ -318,9 +341,9 @@ def test_the_wait_for_a_lease_and_for_the_prompt_hides_no_loss() -> None:
     for _ in range(100):
         text = controller.text()
         for number in range(40):
-            drafted = text.choose("de", 1, 2).wanted
+            drafted, _, promise = text.choose("de", 1, 2)
             step = StepCost(0.02, 1 + drafted)
-            took = outcome(drafted, min(1, drafted), step=step, draft_s=0.003)
+            took = outcome(drafted, min(1, drafted), step=step, draft_s=0.003, promise=promise)
             waited_s = (1.0 if not number else 0.0) + (0.03 if drafted else 0.0)
             text.observe("de", msgspec.structs.replace(took, seconds=took.seconds + waited_s), 1)
             drafted_rounds.append(drafted > 0)

@@ -51,9 +51,9 @@ def test_a_draft_at_hand_is_no_longer_than_verifying_it_pays() -> None:
 
 
 def test_drafts_are_asked_for_ahead_while_few_texts_wait_for_each_other() -> None:
-    assert DraftLength.of(3, 7, sessions=MOST_AHEAD) == (3, 7)
-    assert DraftLength.of(5, 0, sessions=1) == (5, 5)
-    assert DraftLength.of(3, 7, sessions=MOST_AHEAD + 1) == (3, 0)
+    assert DraftLength.of(3, 7, sessions=MOST_AHEAD, promise=1.5) == (3, 7, 1.5)
+    assert DraftLength.of(5, 0, sessions=1) == DraftLength(5, 5)
+    assert DraftLength.of(3, 7, sessions=MOST_AHEAD + 1) == DraftLength(3, 0)
     assert DraftLength.of(0, 7, sessions=1) == NO_DRAFT
 
 

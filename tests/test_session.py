@@ -20,7 +20,7 @@ from common.engine.drafting import Drafting
 from common.engine.engine import Engine
 from common.engine.runner import ModelRunner
 from common.engine.session import Key, Session
-from common.messages import Alive, Draft, Hello, Open, Propose, Reply, Request, Verify
+from common.messages import Alive, Draft, Hello, Open, Propose, Reply, Request, Verdict, Verify
 from common.models import Fingerprint
 from common.rounds import TokenLog
 from common.types import GenerationRequest, SamplingParams, SpeculationStats, TokenIds
@@ -362,6 +362,40 @@ async def test_leaving_midway_frees_both_slots() -> None:
         await rounds.aclose()  # type: ignore[attr-defined]
         await freed(verifiers, drafters)
     assert target.num_sessions == drafter.num_sessions == 0
+
+
+async def test_a_text_is_written_a_little_ahead_of_whoever_reads_it() -> None:
+    """It waits for a reader that is slow, not for what is done with each round meanwhile."""
+    asked = answered = 0
+
+    class Counting(RemoteVerifier):
+        async def verify(self, log: TokenLog, draft: TokenIds) -> Verdict:
+            nonlocal asked, answered
+            asked += 1
+            verdict = await super().verify(log, draft)
+            answered += 1
+            return verdict
+
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        rounds = generate(REQUEST, Counting(verifiers.lease, pool), speculation(pool, {}))
+        tokens = list((await anext(rounds)).tokens)
+        assert asked == 2, "the second round is asked for before the first one is told"
+        while answered < 3:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert asked == 3, "one round is to be read, another waits for it"
+        async for progress in rounds:
+            tokens += progress.tokens
+    assert tuple(tokens) == expected()
+
+
+async def test_leases_do_not_wait_for_the_reader_of_the_last_round() -> None:
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        rounds = generate(REQUEST, RemoteVerifier(verifiers.lease, pool), speculation(pool, {}))
+        async for progress in rounds:
+            if progress.finish_reason is not None:
+                await freed(verifiers)
 
 
 async def test_a_frame_without_the_leases_token_is_refused() -> None:

@@ -23,7 +23,7 @@ from serve.drafting.agreement import Agreement
 from serve.drafting.costs import VerifierCosts
 from serve.drafting.drafter_costs import DrafterCosts
 from serve.drafting.exploration import Exploration
-from serve.drafting.outlook import NO_DRAFT, DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
+from serve.drafting.outlook import DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
 from serve.drafting.settings import SpeculationSettings
 from serve.drafting.trial import DraftingTrial
 
@@ -60,6 +60,8 @@ class Round(msgspec.Struct, frozen=True, kw_only=True):
     """From asking for the verdict to having it."""
     seconds: float
     """Since the text's round before, or since it began."""
+    promise: float | None = None
+    """See `DraftLength`."""
 
 
 class KnownDrafter:
@@ -159,8 +161,6 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
-        self._promise: float | None = None
-        """The gain of the latest choice; None if its round says nothing of whether drafting pays."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
@@ -187,19 +187,18 @@ class TextDraftLength:
         shared, trial = self._controller.drafter(drafter), self._controller.trial
         if not shared.known:
             # Where it may be tried, that is what its rounds are for; held back, it promises nothing.
-            self._promise = None if trial.drafting else 1.0
-            wanted = min(self._settings.default_draft_length, limit) if trial.drafting else 0
-            return DraftLength.of(wanted, 0, sessions)
+            if not trial.drafting:
+                return DraftLength(0, 0, promise=1.0)
+            return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
         shared.look_ahead(sessions)
         reckoning = self._reckonings.get(drafter)
         if reckoning is None or self._outdated(reckoning, sessions, limit):
             present = reckoning.length if reckoning is not None else 0
             reckoning = self._reckonings[drafter] = self._reckon(drafter, shared, present, sessions, limit)
-        self._promise = reckoning.gain
         if not trial.drafting:
-            return NO_DRAFT
+            return DraftLength(0, 0, reckoning.gain)
         wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
-        return DraftLength.of(wanted, min(reckoning.ahead, limit), sessions)
+        return DraftLength.of(wanted, min(reckoning.ahead, limit), sessions, reckoning.gain)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
         """Learn from a round of `drafter`, or of nobody if nothing was drafted, with `sessions` texts in progress.
@@ -222,8 +221,8 @@ class TextDraftLength:
         controller = self._controller
         if min(outcome.verify_cost.seconds, outcome.verify_cost.tokens) > 0:
             controller.verifier.add(sessions, outcome.drafted, outcome.verify_cost, outcome.verify_wall_s)
-        if self._promise is not None:
-            controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, self._promise)
+        if outcome.promise is not None:
+            controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, outcome.promise)
 
     def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:
         """Of many texts in step each reckons anew only now and then: it makes all of them wait."""

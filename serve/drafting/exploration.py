@@ -39,15 +39,20 @@ class Exploration:
         return 0 if self._plain else _longer(length, values)
 
     def _begin(self, length: int, values: Sequence[float], seconds: Sequence[float], sessions: int) -> None:
-        """With a chance such that the texts lose about the share of their time that is given to it."""
+        """With a chance such that the texts lose about the share of their time that is given to it.
+
+        It is given to what may turn out to be best; the less, the worse it is by what is known.
+        """
         roll = self._random.random() * sessions
         if roll >= 2 * MAX_EXPLORATION:
             return
         for plain, other in ((False, _longer(length, values)), (True, 0)):
             if other != length:
                 # In rounds: the time it takes, less the time in which the same tokens would have been had.
-                loss = seconds[other] / seconds[length] * (1.0 - values[other] / values[length])
-                roll -= self._share / max(loss, self._share / MAX_EXPLORATION)
+                value = values[other] / values[length]
+                loss = seconds[other] / seconds[length] * (1.0 - value)
+                share = self._share * value
+                roll -= share / max(loss, share / MAX_EXPLORATION)
                 if roll < 0.0:
                     self._plain, self._remaining = plain, sessions
                     return

@@ -27,11 +27,13 @@ class DraftLength(NamedTuple):
     """Tokens worth drafting."""
     ahead: int
     """Most tokens worth having verified if they are drafted already; 0 where nothing is to be drafted ahead."""
+    promise: float | None = None
+    """How many times as fast as plain decoding drafting should be; None if the round says nothing of whether it is."""
 
     @classmethod
-    def of(cls, wanted: int, ahead: int, sessions: int) -> DraftLength:
+    def of(cls, wanted: int, ahead: int, sessions: int, promise: float | None = None) -> DraftLength:
         """`wanted`, or more if so much is at hand, while `sessions` texts are in progress."""
-        return cls(wanted, max(wanted, ahead) if wanted and sessions <= MOST_AHEAD else 0)
+        return cls(wanted, max(wanted, ahead) if wanted and sessions <= MOST_AHEAD else 0, promise)
 
 
 NO_DRAFT = DraftLength(0, 0)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -59,6 +59,21 @@ class Drafted(msgspec.Struct, frozen=True, kw_only=True):
     """How many of the tokens were drafted before they were asked for."""
     cost: StepCost = StepCost()
     wall_s: float = 0.0
+    promise: float | None = None
+    """See `DraftLength`."""
+    sessions: int = 1
+    """Texts that shared a verifier's steps when it was asked for."""
+
+
+class Verified(NamedTuple):
+    """What became of a draft."""
+
+    drafted: Drafted
+    verdict: Verdict
+    wall_s: float
+    """From asking for the verdict to having it."""
+    seconds: float
+    """Since the text's round before, or since it began."""
 
 
 class Speculation:
@@ -93,9 +108,6 @@ class Speculation:
         self._auditioning: asyncio.Task[RemoteDrafter | None] | None = None
         self._remote = self._remote_drafter(self._first_choice())
         self._earlier_losses = 0
-        self._learned_at = time.perf_counter()
-        self._sessions = 1
-        """Texts that shared a verifier's steps when the latest draft was asked for."""
 
     @property
     def losses(self) -> int:
@@ -110,40 +122,38 @@ class Speculation:
     async def draft(self, log: TokenLog) -> Drafted:
         """The next draft, perhaps empty. Nothing that a drafter does keeps the text from going on."""
         self._move()
-        remote, self._sessions = self._remote, self._load()
+        remote, sessions = self._remote, self._load()
         if remote is not None and log.stats.rounds == 0:
-            await remote.arrive(self._lengths.patience_s(self._sessions))
+            await remote.arrive(self._lengths.patience_s(sessions))
         if remote is not None and remote.ready(log):
-            length = self._length(remote.name, log)
+            length = self._length(remote.name, log, sessions)
             if length.wanted:
-                return await self._ask(remote, log, length)
+                return await self._ask(remote, log, length, sessions)
             remote.keep_in_step(log)
         elif remote is not None and not remote.asked:
             self.start(log)
-        return self._look_up(log)
+        return self._look_up(log, sessions)
 
-    def learn(self, log: TokenLog, drafted: Drafted, verdict: Verdict, wall_s: float) -> None:
-        """Take in what became of a draft; `wall_s` is how long the verdict took."""
-        learned_at, self._learned_at = self._learned_at, time.perf_counter()
-        self._lengths.observe(
-            drafted.name,
-            Round(
-                drafted=len(drafted.tokens),
-                accepted=verdict.accepted,
-                ahead=drafted.ahead,
-                draft_cost=drafted.cost,
-                draft_wall_s=drafted.wall_s,
-                verify_cost=verdict.cost,
-                verify_wall_s=wall_s,
-                seconds=self._learned_at - learned_at,
-            ),
-            self._sessions,
+    def learn(self, log: TokenLog, verified: Verified) -> None:
+        """From one round; the next may be under way."""
+        drafted, verdict = verified.drafted, verified.verdict
+        outcome = Round(
+            drafted=len(drafted.tokens),
+            accepted=verdict.accepted,
+            ahead=drafted.ahead,
+            draft_cost=drafted.cost,
+            draft_wall_s=drafted.wall_s,
+            verify_cost=verdict.cost,
+            verify_wall_s=verified.wall_s,
+            seconds=verified.seconds,
+            promise=drafted.promise,
         )
+        self._lengths.observe(drafted.name, outcome, drafted.sessions)
         if self._may_move:
             drafted_by_remote = bool(drafted.tokens) and self._remote is not None and drafted.name == self._remote.name
             self._patience.note(drafted=drafted_by_remote, hit=verdict.accepted > 0, written=verdict.accepted + 1)
             share = self._patience.lost(has_drafter=self._remote is not None)
-            if share is not None and self._auditioning is None:
+            if share is not None and self._auditioning is None and log.finish_reason is None:
                 self._hold_audition(log, share)
 
     def close(self) -> None:
@@ -169,16 +179,17 @@ class Speculation:
             return None
         return RemoteDrafter(name, source, self._streams, deadline_s=self._deadline_s)
 
-    def _length(self, name: str, log: TokenLog) -> DraftLength:
+    def _length(self, name: str, log: TokenLog, sessions: int) -> DraftLength:
         limit = log.room if self._request.max_draft_length is None else min(log.room, self._request.max_draft_length)
-        return self._lengths.choose(name, self._sessions, limit) if limit else NO_DRAFT
+        return self._lengths.choose(name, sessions, limit) if limit else NO_DRAFT
 
-    async def _ask(self, remote: RemoteDrafter, log: TokenLog, length: DraftLength) -> Drafted:
+    async def _ask(self, remote: RemoteDrafter, log: TokenLog, length: DraftLength, sessions: int) -> Drafted:
         version, asked = remote.version, time.perf_counter()
         draft = await remote.draft(log, length)
         wall_s = time.perf_counter() - asked
         if draft is None:  # only a wait to the very end says what its drafts take; a replica is lost at any time
-            return Drafted(name=remote.name, wall_s=wall_s if wall_s >= self._deadline_s else 0.0)
+            wall_s = wall_s if wall_s >= self._deadline_s else 0.0
+            return Drafted(name=remote.name, wall_s=wall_s, promise=length.promise, sessions=sessions)
         return Drafted(
             tokens=draft.tokens,
             name=remote.name,
@@ -186,15 +197,17 @@ class Speculation:
             ahead=draft.ahead,
             cost=draft.cost,
             wall_s=wall_s,
+            promise=length.promise,
+            sessions=sessions,
         )
 
-    def _look_up(self, log: TokenLog) -> Drafted:
-        count = self._length(NGRAM, log).wanted
-        if not count:
-            return Drafted()
-        self._ngrams.extend(log.tokens[len(self._ngrams) :])
-        tokens = self._ngrams.propose(count)
-        return Drafted(tokens=tokens, version=NGRAM if tokens else None)
+    def _look_up(self, log: TokenLog, sessions: int) -> Drafted:
+        length = self._length(NGRAM, log, sessions)
+        tokens: TokenIds = ()
+        if length.wanted:
+            self._ngrams.extend(log.tokens[len(self._ngrams) :])
+            tokens = self._ngrams.propose(length.wanted)
+        return Drafted(tokens=tokens, version=NGRAM if tokens else None, promise=length.promise, sessions=sessions)
 
     def _hold_audition(self, log: TokenLog, share: float) -> None:
         at_work, load = self._remote.name if self._remote is not None else None, self._load()
