@@ -79,12 +79,13 @@ class EngineThread:
             began = self._step_began = time.perf_counter()
             replies = self._engine.step()
             self._step_began = None
-            # What needed no forward pass says nothing about steps, and nobody is to be waited for on its account.
-            answered = [key for key, reply in replies if not isinstance(reply, Failure) and reply.cost.seconds]
-            if answered:
-                self._gathering.answered(answered, time.perf_counter() - began)
+            step_s = time.perf_counter() - began
             if replies:
                 self._loop.call_soon_threadsafe(self._on_replies, replies)
+                # What needed no forward pass says nothing about steps, and nobody is to be waited for on its account.
+                answered = [key for key, reply in replies if not isinstance(reply, Failure) and reply.cost.seconds]
+                if answered:
+                    self._gathering.answered(answered, step_s)
             elif self._session_ended and not self._engine.busy:
                 # Idle is when a leak can be told from work in progress; between its rounds a text is not idle for long.
                 self._session_ended = False
@@ -94,7 +95,9 @@ class EngineThread:
         """Hand over all requests that have come, waiting for one if there is nothing else to do; False to stop."""
         taken = False
         while True:
-            wait_s = self._gathering.patience() if taken or self._engine.busy else None
+            wait_s = None
+            if self._requests.empty() and (taken or self._engine.busy):
+                wait_s = self._gathering.patience()
             try:
                 item = self._requests.get(block=wait_s != 0.0, timeout=wait_s)
             except queue.Empty:
