@@ -15,7 +15,7 @@ import msgspec
 
 from common.types import SamplingParams, StepCost, TokenIds, TokenLogprob
 
-VERSION = 5
+VERSION = 6
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -168,15 +169,15 @@ async def relay(
     tampering: Tampering,
     ends: Sequence[asyncio.StreamWriter],
 ) -> None:
-    """Frame by frame, until either end closes or a fault resets both."""
+    """Message by message, each in a frame of its own, until either end closes or a fault resets both."""
     try:
-        while True:
-            head = await reader.readexactly(4)
-            for piece in tampering(head + await reader.readexactly(int.from_bytes(head, "big"))):
+        decoder = FrameDecoder()
+        while data := await reader.read(2**16):
+            for piece in chain.from_iterable(tampering(encode(message)) for message in decoder.feed(data)):
                 if piece == RESET:
                     return
                 writer.write(piece)
-    except (asyncio.IncompleteReadError, ConnectionError):
+    except ConnectionError:
         return
     finally:
         for end in ends:

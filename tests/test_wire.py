@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from unittest.mock import Mock, patch
 
@@ -33,6 +33,7 @@ from common.messages import (
 )
 from common.types import SamplingParams, StepCost, TokenLogprob
 from serve.stream import wire
+from serve.stream.streams import Channel
 from serve.stream.wire import Connection, FrameDecoder, ProtocolError, encode
 
 _ids = st.integers(0, 2**31)
@@ -68,14 +69,18 @@ _messages: st.SearchStrategy[Message] = st.one_of(
 )
 
 
-@given(messages=st.lists(_messages, max_size=8), cuts=st.lists(st.integers(0, 2000), max_size=8))
-def test_messages_survive_any_portioning(messages: list[Message], cuts: list[int]) -> None:
-    data = b"".join(map(encode, messages))
+@given(
+    together=st.lists(_messages, max_size=8),
+    apart=st.lists(_messages, max_size=8),
+    cuts=st.lists(st.integers(0, 2000), max_size=8),
+)
+def test_messages_survive_any_portioning(together: list[Message], apart: list[Message], cuts: list[int]) -> None:
+    data = encode(*together) + b"".join(map(encode, apart))
     edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     decoder, received = FrameDecoder(), []
     for start, end in itertools.pairwise(edges):
         received += decoder.feed(data[start:end])
-    assert received == messages
+    assert received == together + apart
 
 
 def _frame(body: bytes) -> bytes:
@@ -85,7 +90,8 @@ def _frame(body: bytes) -> bytes:
 @st.composite
 def hostile_bytes(draw: st.DrawFn) -> bytes:
     """Valid frames that were repeated, dropped, put in another order, cut off and overwritten, and garbage between."""
-    frames = draw(st.lists(_messages.map(encode) | st.binary(max_size=40).map(_frame) | st.binary(max_size=40)))
+    valid = st.lists(_messages, max_size=3).map(lambda messages: encode(*messages))
+    frames = draw(st.lists(valid | st.binary(max_size=40).map(_frame) | st.binary(max_size=40)))
     if frames:
         frames = draw(st.lists(st.sampled_from(frames), max_size=12))
     data = bytearray(b"".join(frames))
@@ -130,9 +136,9 @@ _BOMBS = {
 
 @pytest.mark.parametrize("name", _BOMBS)
 def test_a_small_frame_that_asks_for_much_memory_is_refused_without_taking_it(name: str) -> None:
-    frame = _frame(_BOMBS[name])
+    frame = _frame(b"\x91" + _BOMBS[name])
     tracemalloc.start()
-    with pytest.raises(ProtocolError, match="not a message"):
+    with pytest.raises(ProtocolError, match="not messages"):
         FrameDecoder().feed(frame)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -142,13 +148,33 @@ def test_a_small_frame_that_asks_for_much_memory_is_refused_without_taking_it(na
 @pytest.mark.parametrize("item", [b"\x01", b"\xcd\x10\x00", b"\xce\x7f\x00\x00\x00"])
 def test_a_message_takes_a_small_multiple_of_its_frame(item: bytes) -> None:
     count = 2**16
-    frame = _frame(_map(**_VERIFY, draft=b"\xdd" + count.to_bytes(4, "big") + item * count))
+    frame = _frame(b"\x91" + _map(**_VERIFY, draft=b"\xdd" + count.to_bytes(4, "big") + item * count))
     tracemalloc.start()
     (message,) = FrameDecoder().feed(frame)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(message, Verify) and len(message.draft) == count
     assert peak < 25 * len(frame)
+
+
+def test_many_messages_take_a_small_multiple_of_their_frame() -> None:
+    count = 2**16
+    frame = _frame(b"\xdd" + count.to_bytes(4, "big") + _map(type_=b"\xa5alive") * count)
+    tracemalloc.start()
+    messages = FrameDecoder().feed(frame)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert messages == [Alive()] * count
+    assert peak < 25 * len(frame)
+
+
+def test_what_does_not_fit_one_frame_leaves_in_several() -> None:
+    messages: list[Message] = [Failure(session=session, message="x" * 20) for session in range(50)]
+    with patch.object(wire, "MAX_FRAME_BYTES", 100):
+        data = encode(*messages)
+        assert FrameDecoder().feed(data) == messages
+        with pytest.raises(ProtocolError, match="exceeds"):
+            encode(*messages, Failure(session=1, message="x" * 100))
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_is_read() -> None:
@@ -196,7 +222,7 @@ async def _pair(
     [
         (encode(Hello(version=VERSION + 1)), "version"),
         (encode(Close(session=1)), "expected Hello"),
-        (b"\x00\x00\x00\x02{}", "not a message"),
+        (b"\x00\x00\x00\x02{}", "not messages"),
     ],
 )
 async def test_a_wrong_greeting_ends_the_connection(greeting: bytes, error: str) -> None:
@@ -243,3 +269,34 @@ async def test_messages_of_one_turn_leave_in_one_write() -> None:
     await asyncio.sleep(0)  # the end of this turn
     transport.write.assert_called_once()
     assert FrameDecoder().feed(transport.write.call_args.args[0]) == [Hello(), *sent]
+
+
+async def test_one_timer_ends_each_question_at_its_own_deadline() -> None:
+    channel, now = Channel(Mock(), session=1), 0.0
+    timers: list[Mock] = []
+
+    def call_at(when: float, action: Callable[[], None]) -> Mock:
+        timers.append(Mock(action=action, when=lambda: when))
+        return timers[-1]
+
+    channel._loop = Mock(create_future=asyncio.get_running_loop().create_future, time=lambda: now, call_at=call_at)
+    for base in range(10):
+        asking = asyncio.create_task(channel.ask(Verify(session=1, base=base), within_s=1.0))
+        await asyncio.sleep(0)
+        channel.deliver(Verdict(session=1, base=base, accepted=0, next_token=1))
+        await asking
+        now += 0.1
+    asking = asyncio.create_task(channel.ask(Verify(session=1, base=10), within_s=1.0))  # until 2.0
+    await asyncio.sleep(0)
+    assert len(timers) == 1
+    timers[0].action()  # at 1.0
+    assert len(timers) == 2 and timers[1].when() == pytest.approx(2.0) and not asking.done()
+    now = 2.0
+    timers[1].action()
+    with pytest.raises(TimeoutError):
+        await asking
+    for within_s in (9.0, 0.5):  # the second does not wait for the first one's deadline
+        asking = asyncio.create_task(channel.ask(Verify(session=1, base=11), within_s=within_s))
+        await asyncio.sleep(0)
+    assert timers[-2].cancel.called and timers[-1].when() == pytest.approx(2.5)
+    asking.cancel()

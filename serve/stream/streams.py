@@ -45,6 +45,10 @@ class Channel:
         self._expected: type[Answer] = Verdict
         self._base = 0
         self._lost: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._expires_at: float | None = None
+        """When the question is given up, by the loop's clock."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def send(self, message: Open | Close | Propose) -> None:
         self._connection.send(message)
@@ -58,17 +62,11 @@ class Channel:
             raise self._lost
         self._expected = _ANSWERS[type(message)]
         self._base = message.base + len(message.committed if isinstance(message, Propose) else ())
-        loop = asyncio.get_running_loop()
-        self._waiting = loop.create_future()
+        self._waiting = self._loop.create_future()
         self._connection.send(message)
-        if within_s is None:
-            return await self._waiting
-        # A fraction of what `asyncio.timeout` takes, and every round has one.
-        timer = loop.call_later(within_s, _give_up, self._waiting)
-        try:
-            return await self._waiting
-        finally:
-            timer.cancel()
+        self._expires_at = None if within_s is None else self._loop.time() + within_s
+        self._set_timer()
+        return await self._waiting
 
     def deliver(self, message: Message) -> None:
         if isinstance(message, Failure):
@@ -81,6 +79,23 @@ class Channel:
         self._lost = error
         if self._pending:
             self._pending.set_exception(error)
+
+    def _set_timer(self) -> None:
+        """One for many questions: to make one for each would be a good part of what a round takes."""
+        if self._expires_at is None or (self._timer is not None and self._timer.when() <= self._expires_at):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._expires_at, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._timer = None
+        if not self._pending or self._expires_at is None:
+            return
+        if self._expires_at <= self._loop.time():
+            self._pending.set_exception(TimeoutError())
+        else:
+            self._set_timer()
 
     @property
     def _pending(self) -> asyncio.Future[Answer] | None:
@@ -156,11 +171,6 @@ class StreamPool:
         self._streams = {k: t for k, t in self._streams.items() if not (t.done() and _result(t) is connection)}
         for channel in self._channels.pop(connection, {}).values():
             channel.fail(ReplicaLost(str(error)))
-
-
-def _give_up(waiting: asyncio.Future[Answer]) -> None:
-    if not waiting.done():
-        waiting.set_exception(TimeoutError())
 
 
 def _result(task: asyncio.Task[Connection]) -> Connection | None:

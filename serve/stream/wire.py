@@ -1,28 +1,29 @@
 """The data plane's stream: length-prefixed msgpack frames over TCP, many sessions on one connection.
 
-    frame   [ length: 4 bytes, big-endian ][ msgpack of one Message ]
+    frame   [ length: 4 bytes, big-endian ][ msgpack of an array of Messages ]
 
-Frames sent during one turn of the event loop leave in one write. What comes in is decoded into typed messages;
-anything else (a broken frame, one over the limit, another protocol version) is a ProtocolError and ends the
-connection: nothing from a socket is ever evaluated.
+What is sent during one turn of the event loop leaves in one frame, as the texts that share a step all do. What comes in
+is decoded into typed messages; anything else (a broken frame, one over the limit, another protocol version) is a
+ProtocolError and ends the connection: nothing from a socket is ever evaluated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from common.messages import VERSION, Hello, Message
 
 MAX_FRAME_BYTES = 8 * 2**20
-_PREFIX = 4
+_PREFIX, _ARRAY = 4, 5
+"""Bytes of a frame's length, and at most of what begins an array."""
 _LOOKS = 10
 """How often a silence is looked at before it is believed."""
 _encoder = msgspec.msgpack.Encoder()
-_decoder: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
+_decoder: msgspec.msgpack.Decoder[list[Message]] = msgspec.msgpack.Decoder(list[Message])
 logger = logging.getLogger(__name__)
 
 
@@ -30,11 +31,23 @@ class ProtocolError(ConnectionError):
     """The peer does not speak this protocol."""
 
 
-def encode(message: Message) -> bytes:
-    """One frame. Raises ProtocolError if it exceeds the limit."""
+def encode(*messages: Message) -> bytes:
+    """One frame, or more if the limit demands it. Raises ProtocolError if a message fits none."""
+    return _framed([_packed(message) for message in messages])
+
+
+def _packed(message: Message) -> msgspec.Raw:
     body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES - _ARRAY:
+        raise ProtocolError(f"message of {len(body)} bytes exceeds {MAX_FRAME_BYTES - _ARRAY}")
+    return msgspec.Raw(body)
+
+
+def _framed(packed: Sequence[msgspec.Raw]) -> bytes:
+    body = _encoder.encode(packed)
     if len(body) > MAX_FRAME_BYTES:
-        raise ProtocolError(f"frame of {len(body)} bytes exceeds {MAX_FRAME_BYTES}")
+        middle = len(packed) // 2
+        return _framed(packed[:middle]) + _framed(packed[middle:])
     return len(body).to_bytes(_PREFIX, "big") + body
 
 
@@ -59,17 +72,17 @@ class FrameDecoder:
                 raise ProtocolError(f"frame of {length} bytes exceeds {MAX_FRAME_BYTES}")
             if len(self._buffer) < body + length:
                 break
-            messages.append(self._decode(self._buffer[body : body + length]))
+            messages += self._decode(self._buffer[body : body + length])
             start = body + length
         del self._buffer[:start]
         return messages
 
     @staticmethod
-    def _decode(body: bytes | bytearray) -> Message:
+    def _decode(body: bytes | bytearray) -> list[Message]:
         try:
             return _decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:  # recursion: nested too deep
-            raise ProtocolError(f"not a message: {error}") from error
+            raise ProtocolError(f"not messages: {error}") from error
 
 
 class Connection(asyncio.Protocol):
@@ -96,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._silence_s = silence_s
         self._silent_looks = 0
         self._decoder = FrameDecoder()
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[msgspec.Raw] = []
         self._transport: asyncio.Transport | None = None
         self._error: Exception | None = None
         self._loop = asyncio.get_running_loop()
@@ -104,12 +117,15 @@ class Connection(asyncio.Protocol):
         """Resolves to the peer's Hello."""
 
     def send(self, message: Message) -> None:
-        """Queue a message; it leaves at the end of this turn of the event loop. Without a peer it is dropped."""
+        """Queue a message; it leaves at the end of this turn of the event loop. Without a peer it is dropped.
+
+        Raises ProtocolError if it fits no frame.
+        """
         if self._transport is None:
             return
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(encode(message))
+        self._outgoing.append(_packed(message))
 
     def close(self) -> None:
         if self._transport is not None:
@@ -167,5 +183,5 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self._transport is not None and self._outgoing:
-            self._transport.write(b"".join(self._outgoing))
+            self._transport.write(_framed(self._outgoing))
         self._outgoing.clear()
