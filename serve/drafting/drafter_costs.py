@@ -71,10 +71,7 @@ class DrafterCosts:
     def __init__(self) -> None:
         self._legs: dict[int, DraftLeg] = {}
         self._choices = 0.0
-
-    @property
-    def known(self) -> bool:
-        return any(leg.known for leg in self._legs.values())
+        self.known = False
 
     def note_choice(self, sessions: int) -> None:
         """One of `sessions` texts chooses a length. What no draft confirms for many choices counts for less and less:
@@ -88,6 +85,7 @@ class DrafterCosts:
         if level not in self._legs:
             self._legs[level] = self.leg(sessions).scaled(1.0) if self.known else DraftLeg()
         self._legs[level].add(drafted, ahead, cost, wall_s, self._choices)
+        self.known = self.known or self._legs[level].known
 
     def leg(self, sessions: int) -> DraftLeg:
         """Of about so many texts. Where their drafts are not known it takes the lowest cost that there can be, as a
