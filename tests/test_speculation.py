@@ -177,9 +177,10 @@ async def test_a_drafter_keeps_in_step_while_it_is_off() -> None:
     ):
         lengths = Scripted(lambda number: 0 if number in off else 3)
         rounds = await write(pool, verifier, {"de": german}, asking(language="de"), lengths)
-    assert {progress.drafter for progress in rounds[off.start + 1 : off.stop + 1]} == {None}
-    after = rounds[-1].stats.accepted_tokens - rounds[off.stop].stats.accepted_tokens
-    assert rounds[-1].drafter == "de/v1" and after > len(rounds) - off.stop
+    on_again = off.stop + 1
+    assert {progress.drafter for progress in rounds[off.start + 1 : on_again]} == {None}
+    after = rounds[-1].stats.accepted_tokens - rounds[on_again - 1].stats.accepted_tokens
+    assert rounds[-1].drafter == "de/v1" and after > len(rounds) - on_again
 
 
 async def test_a_round_is_of_the_load_that_it_began_with() -> None:
