@@ -49,7 +49,7 @@ Written = tuple[Progress, Verified | None]
 
 
 class _Writer:
-    """Writes a text, and then waits until what it wrote before has been read."""
+    """Writes a text; begins no round while two are still to be read."""
 
     def __init__(
         self, log: TokenLog, verifier: RemoteVerifier, speculation: Speculation, time_limit_s: float | None
@@ -59,7 +59,7 @@ class _Writer:
         self._speculation = speculation
         self._time_limit_s = time_limit_s
         self._written: asyncio.Queue[Written | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore()
+        self._room = asyncio.Semaphore(2)
         self._ended_at = time.perf_counter()
         """Of the latest round."""
         self._task = asyncio.create_task(self._write())
@@ -94,8 +94,8 @@ class _Writer:
 
     async def _write_rounds(self) -> None:
         while self._log.finish_reason is None:
+            await self._room.acquire()  # before the round: a text that is complete waits for nobody
             written = await (self._prefill() if self._log.prefilling else self._round())
-            await self._room.acquire()
             self._written.put_nowait(written)
 
     async def _prefill(self) -> Written:

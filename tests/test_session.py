@@ -390,12 +390,13 @@ async def test_a_text_is_written_a_little_ahead_of_whoever_reads_it() -> None:
     assert tuple(tokens) == expected()
 
 
-async def test_leases_do_not_wait_for_the_reader_of_the_last_round() -> None:
+async def test_leases_do_not_wait_for_the_reader_of_the_last_rounds() -> None:
+    request = msgspec.structs.replace(REQUEST, max_tokens=3, max_draft_length=0)
     async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
-        rounds = generate(REQUEST, RemoteVerifier(verifiers.lease, pool), speculation(pool, {}))
-        async for progress in rounds:
-            if progress.finish_reason is not None:
-                await freed(verifiers)
+        rounds = generate(request, RemoteVerifier(verifiers.lease, pool), speculation(pool, {}, request))
+        tokens = (await anext(rounds)).tokens
+        await freed(verifiers)
+        assert tokens + tuple([token async for progress in rounds for token in progress.tokens]) == expected(request)
 
 
 async def test_a_frame_without_the_leases_token_is_refused() -> None:
