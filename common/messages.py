@@ -19,7 +19,7 @@ VERSION = 6
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello"):
-    """First frame from each end of a stream."""
+    """First message from each end of a stream."""
 
     version: int = VERSION
     incarnation: str = ""

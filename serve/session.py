@@ -74,7 +74,7 @@ class _Writer:
         return written
 
     def stop(self) -> None:
-        """Nothing is waited for, so nobody's cancellation can come in between; it ends in the next turn of the loop."""
+        """Nothing is waited for, so nobody's cancellation can come in between; it ends some turns of the loop later."""
         self._task.cancel()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
@@ -96,7 +96,8 @@ class _Writer:
         while self._log.finish_reason is None:
             await self._room.acquire()  # before the round: a text that is complete waits for nobody
             written = await (self._prefill() if self._log.prefilling else self._round())
-            self._written.put_nowait(written)
+            # The reader wakes up behind whatever this turn of the loop sends: the next question leaves first.
+            asyncio.get_running_loop().call_soon(self._written.put_nowait, written)
 
     async def _prefill(self) -> Written:
         """Some of the prompt's log-probabilities; nothing is drafted meanwhile."""

@@ -1,6 +1,6 @@
 """A proxy between router and replica that damages chosen frames, and the damages it can do.
 
-router ──▶ up ──▶ replica        every frame passes the direction's Tampering, which may
+router ──▶ up ──▶ replica        every message, in a frame of its own, passes Tampering, which may
        ◀── down ◀──              repeat, replace, cut, damage or withhold it, or reset the connection
 """
 
@@ -27,7 +27,7 @@ Fault = Callable[[bytes, bytes], Sequence[bytes]]
 """From a frame and the one before it, to what is sent in its place."""
 
 Faults = Mapping[int, Fault]
-"""By number of the frame; 0 is the first Hello."""
+"""By number of the message; 0 is the first Hello."""
 
 
 def duplicated(frame: bytes, before: bytes) -> Sequence[bytes]:

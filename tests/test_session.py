@@ -35,7 +35,7 @@ from serve.session import generate
 from serve.stream.lease import LeaseSource
 from serve.stream.replica import LeaseGrant, Replica
 from serve.stream.streams import StreamPool
-from serve.stream.wire import encode
+from serve.stream.wire import Connection, encode
 
 FINGERPRINT = Fingerprint(tokens="", special_tokens={}, vocab_size=tiny.VOCABULARY, context_length=256)
 REQUEST = msgspec.structs.replace(tiny.requests(1, temperature=1.0, max_tokens=30)[0], language="de")
@@ -388,6 +388,23 @@ async def test_a_text_is_written_a_little_ahead_of_whoever_reads_it() -> None:
         async for progress in rounds:
             tokens += progress.tokens
     assert tuple(tokens) == expected()
+
+
+async def test_the_next_question_leaves_before_a_round_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = 0
+    flush = Connection._flush
+
+    def flushed(connection: Connection) -> None:
+        nonlocal questions
+        flush(connection)
+        questions += connection.peer.done() and bool(connection.peer.result().incarnation)  # the router's end
+
+    monkeypatch.setattr(Connection, "_flush", flushed)
+    async with streams() as pool, replica(tiny.verifier(tiny.model())) as verifiers:
+        rounds = generate(REQUEST, RemoteVerifier(verifiers.lease, pool), speculation(pool, {}))
+        await anext(rounds)
+        assert questions == 2, "the first round's and the second's"
+        await rounds.aclose()  # type: ignore[attr-defined]
 
 
 async def test_leases_do_not_wait_for_the_reader_of_the_last_rounds() -> None:

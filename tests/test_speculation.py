@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,8 +23,8 @@ from serve.drafting.draft_length import DraftLengthController, Round
 from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import FOLLOW_EVERY
 from serve.drafting.settings import SpeculationSettings
-from serve.drafting.speculation import NGRAM, Speculation
-from serve.errors import RequestTimeout
+from serve.drafting.speculation import NGRAM, Drafted, Speculation, Verified
+from serve.errors import ReplicaLost, RequestTimeout
 from serve.remote_verifier import RemoteVerifier
 from serve.session import generate
 from serve.stream.replica import Replica
@@ -241,3 +242,25 @@ async def test_an_answer_that_takes_too_long_is_given_up_and_frees_its_slot() ->
         with pytest.raises(RequestTimeout, match=r"0\.05 s"):
             await anext(rounds)
         await freed(verifier)
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_no_audition_is_held_for_a_text_whose_writing_is_over(over: bool) -> None:
+    """A reader that is behind learns from rounds that nobody drafted well, after all leases were given up."""
+    leased: list[str] = []
+
+    def source() -> Any:
+        leased.append("fr")
+        raise ReplicaLost("it need not be had")
+
+    async with streams() as pool:
+        request = asking(language="de")
+        speculation = Speculation(request, Deployed({"fr": source}), Scripted(lambda _: 3), pool, load=lambda: 1)
+        if over:
+            speculation.close()
+        for base in range(200):
+            verdict = Verdict(session=1, base=base, accepted=0, next_token=1)
+            speculation.learn(TokenLog(request), Verified(Drafted(), verdict, wall_s=0.01, seconds=0.01))
+            await asyncio.sleep(0)
+        speculation.close()
+    assert bool(leased) is not over

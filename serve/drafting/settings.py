@@ -17,7 +17,7 @@ class SpeculationSettings(Settings, frozen=True, kw_only=True):
     initial_acceptance: float = 0.7
     """Acceptance per position that a new drafter is credited with."""
     exploration: float = 0.005
-    """Share of the time given to trying one token more, and as much again to trying none."""
+    """Share of the time given to trying one token more, and as much again to trying none; less, the worse it looks."""
     hysteresis: float = 0.01
     """A length is left only for one that is better by this fraction."""
     min_gain: float = 0.1

@@ -153,14 +153,16 @@ class Speculation:
             drafted_by_remote = bool(drafted.tokens) and self._remote is not None and drafted.name == self._remote.name
             self._patience.note(drafted=drafted_by_remote, hit=verdict.accepted > 0, written=verdict.accepted + 1)
             share = self._patience.lost(has_drafter=self._remote is not None)
-            if share is not None and self._auditioning is None and log.finish_reason is None:
+            if share is not None and self._auditioning is None:
                 self._hold_audition(log, share)
 
     def close(self) -> None:
-        """Give up every lease; nothing is waited for."""
-        if self._auditioning is not None:
-            self._auditioning.cancel()  # if it is done already, this does nothing
-            self._auditioning.add_done_callback(_close_chosen)
+        """Give up every lease, and take no other; nothing is waited for."""
+        self._may_move = False
+        auditioning, self._auditioning = self._auditioning, None
+        if auditioning is not None:
+            auditioning.cancel()  # if it is done already, this does nothing
+            auditioning.add_done_callback(_close_chosen)
         if self._remote is not None:
             self._remote.close()
 

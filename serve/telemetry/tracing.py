@@ -76,7 +76,7 @@ class TextSpan:
     """The span of one text: entered when it begins, left when it ends, however it ends.
 
     The phases' lengths are the measured ones. Where in its round a phase is drawn is a convention: draft, wire, verify,
-    ending when the round was committed.
+    ending when the round was read.
 
     Args:
         clock: nanoseconds since the epoch.
@@ -113,17 +113,17 @@ class TextSpan:
         self._span.end(self._clock())
 
     def _trace_round(self, progress: Progress, before: Progress) -> None:
-        spent, earlier, committed = progress.timings, before.timings, self._clock()
+        spent, earlier, read = progress.timings, before.timings, self._clock()
         drafted = progress.stats.drafted_tokens - before.stats.drafted_tokens
         accepted = progress.stats.accepted_tokens - before.stats.accepted_tokens
         numbers = {"polydraft.round": progress.stats.rounds, "polydraft.drafted_tokens": drafted}
-        verify = committed - _ns(spent.verify_s - earlier.verify_s)
+        verify = read - _ns(spent.verify_s - earlier.verify_s)
         wire = verify - _ns(spent.wire_s - earlier.wire_s)
         draft = wire - _ns(spent.draft_s - earlier.draft_s)
         if draft < wire:
             self._phase("draft", draft, wire, {**numbers, "polydraft.drafter": progress.drafter or ""})
         self._phase("wire", wire, verify, numbers)
-        self._phase("verify", verify, committed, {**numbers, "polydraft.accepted_tokens": accepted})
+        self._phase("verify", verify, read, {**numbers, "polydraft.accepted_tokens": accepted})
 
     def _phase(self, name: str, start_ns: int, end_ns: int, attributes: Mapping[str, int | str]) -> None:
         self._tracer.start_span(name, self._context, attributes=attributes, start_time=start_ns).end(end_ns)
