@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from common.types import StepCost
-from serve.drafting.draft_length import DraftLengthController, Round, TextDraftLength
+from serve.drafting.draft_length import DraftLengthController, TextDraftLength
+from serve.drafting.round import Round
 from serve.drafting.settings import SpeculationSettings
 from serve.stream.gathering import Gathering
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.drafting.draft_length import DraftLengthController, Round
+from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.drafter_costs import KNOWN_AFTER
 from serve.drafting.exploration import Exploration
+from serve.drafting.round import Round
 from serve.drafting.settings import SpeculationSettings
 
 NEVER = World(acceptance=0.0)

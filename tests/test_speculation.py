@@ -19,9 +19,10 @@ from common.languages import GENERALIST
 from common.messages import Verdict
 from common.rounds import TokenLog
 from common.types import GenerationRequest, Progress, TokenIds
-from serve.drafting.draft_length import DraftLengthController, Round
+from serve.drafting.draft_length import DraftLengthController
 from serve.drafting.outlook import DraftLength
 from serve.drafting.remote_drafter import FOLLOW_EVERY
+from serve.drafting.round import Round
 from serve.drafting.settings import SpeculationSettings
 from serve.drafting.speculation import NGRAM, Drafted, Speculation, Verified
 from serve.errors import ReplicaLost, RequestTimeout

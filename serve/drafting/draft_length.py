@@ -15,20 +15,14 @@ from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
-import msgspec
-
-from common.types import StepCost
 from serve.drafting.acceptance_rates import AcceptanceRates
-from serve.drafting.agreement import Agreement
 from serve.drafting.costs import VerifierCosts
-from serve.drafting.drafter_costs import DrafterCosts
-from serve.drafting.exploration import Exploration
-from serve.drafting.outlook import DraftLength, Outlook, RoundCosts, among_others, best_length, outlook
+from serve.drafting.known_drafter import KnownDrafter
+from serve.drafting.outlook import DraftLength, Outlook, among_others, best_length, outlook
+from serve.drafting.round import Round
 from serve.drafting.settings import SpeculationSettings
 from serve.drafting.trial import DraftingTrial
 
-DRAFTER_WINDOW, DRAFTER_PRIOR = 256, 4.0
-"""Drafts that a drafter's rates remember; what the initial acceptance counts for."""
 TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 """Drafts that a text's rates remember; what its drafter's rates count for: little, as texts differ."""
 
@@ -36,80 +30,10 @@ PATIENCE = 0.25
 """How long a text's first draft is waited for, in rounds of plain decoding: verified with the prompt, it saves one."""
 
 KEPT = 4
-"""Rounds for which a text among many keeps to a length, unless what it depends on changes."""
+"""Rounds for which a text among many keeps to a length, unless the load changes: to reckon is a router's work too."""
 
 SCOUTS = 1 / 16
 """Share of the texts that have a drafter at hand although drafting does not pay: it may have become better."""
-
-
-class Round(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one draft."""
-
-    drafted: int
-    """Tokens verified, 0 in plain decoding."""
-    accepted: int
-    ahead: int = 0
-    """How many of the tokens were drafted before they were asked for."""
-    draft_cost: StepCost = StepCost()
-    """As the drafter reports it; zero if drafting needs no model."""
-    draft_wall_s: float = 0.0
-    """From asking for the draft to having it, or to giving it up; zero if none was asked for."""
-    verify_cost: StepCost
-    """As the verifier reports it; zero if it reports none."""
-    verify_wall_s: float
-    """From asking for the verdict to having it."""
-    seconds: float
-    """Since the text's round before, or since it began."""
-    promise: float | None = None
-    """See `DraftLength`."""
-
-
-class KnownDrafter:
-    """What is known about one drafter from all its texts."""
-
-    def __init__(self, settings: SpeculationSettings, verifier: VerifierCosts) -> None:
-        self._settings = settings
-        self._verifier = verifier
-        self._observed = AcceptanceRates(DRAFTER_WINDOW)
-        self._costs = DrafterCosts()
-        self._sessions = 0
-        self._news = 0
-        self.exploration = Exploration(settings.exploration)
-        self.agreement = Agreement(settings.hysteresis, settings.min_gain)
-        self.rates: list[float] = []
-        """Per position, as many as may be drafted."""
-        self.costs = RoundCosts([], [], share=0.0, sessions=1)
-
-    @property
-    def known(self) -> bool:
-        return self._costs.known and self._verifier.known
-
-    def observe(self, outcome: Round, sessions: int, *, costs: bool) -> None:
-        """Learn from a round in which it was asked; from what that took only if it is a measure of its costs."""
-        self._observed.observe(outcome.drafted, outcome.accepted)
-        if costs:
-            self._costs.add(sessions, outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
-
-    def look_ahead(self, sessions: int) -> None:
-        """Bring `rates` and `costs` up to date, once for each step that the `sessions` texts share."""
-        self._costs.note_choice(sessions)
-        self._news += 1
-        if self._news < self._sessions == sessions:
-            return
-        self._sessions, self._news = sessions, 0
-        # Lengths grow into the unknown one position at a time.
-        longest = min(
-            max(self._observed.seen + 1, self._settings.default_draft_length), self._settings.max_draft_length
-        )
-        self.rates = self._observed.chained(self._settings.initial_acceptance, DRAFTER_PRIOR, longest)
-        leg = self._costs.leg(sessions)
-        self.costs = RoundCosts.of(
-            leg.seconds(longest),
-            self._verifier.seconds(sessions, longest),
-            leg.overhead_s,
-            share=leg.at_hand,
-            sessions=sessions,
-        )
 
 
 class Reckoning(NamedTuple):
@@ -127,6 +51,8 @@ class Reckoning(NamedTuple):
     """How many times as fast as plain decoding all texts of the drafter should be."""
     sessions: int
     """Texts in progress then."""
+    limit: int
+    """Most tokens that were to be drafted."""
     round: int
     """Of the text."""
 
@@ -190,11 +116,10 @@ class TextDraftLength:
             if not trial.drafting:
                 return DraftLength(0, 0, promise=1.0)
             return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
-        shared.look_ahead(sessions)
-        reckoning = self._reckonings.get(drafter)
-        if reckoning is None or self._outdated(reckoning, sessions, limit):
-            present = reckoning.length if reckoning is not None else 0
-            reckoning = self._reckonings[drafter] = self._reckon(drafter, shared, present, sessions, limit)
+        reckoning, limit = self._reckonings.get(drafter), min(limit, self._settings.max_draft_length)
+        if reckoning is None or (reckoning.sessions, reckoning.limit) != (sessions, limit):
+            shared.look_ahead(sessions)
+            reckoning = self._reckon(drafter, sessions, limit)
         if not trial.drafting:
             return DraftLength(0, 0, reckoning.gain)
         wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
@@ -210,6 +135,7 @@ class TextDraftLength:
         if self._rounds:
             self._observe_time(outcome, sessions)
         self._rounds += 1
+        self._reckon_anew(sessions)
 
     def _observe_draft(self, drafter: str, outcome: Round, sessions: int) -> None:
         late = not outcome.drafted
@@ -224,18 +150,23 @@ class TextDraftLength:
         if outcome.promise is not None:
             controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, outcome.promise)
 
-    def _outdated(self, reckoning: Reckoning, sessions: int, limit: int) -> bool:
-        """Of many texts in step each reckons anew only now and then: it makes all of them wait."""
-        changed = reckoning.sessions != sessions or limit < len(reckoning.values) - 1
-        return changed or self._rounds - reckoning.round >= min(sessions, KEPT)
+    def _reckon_anew(self, sessions: int) -> None:
+        """For the next choice, which all texts of a step wait for; here nobody does."""
+        for drafter, reckoning in self._reckonings.items():
+            self._controller.drafter(drafter).look_ahead(sessions)
+            if self._rounds - reckoning.round >= min(sessions, KEPT):
+                self._reckon(drafter, sessions, reckoning.limit)
 
-    def _reckon(self, drafter: str, shared: KnownDrafter, present: int, sessions: int, limit: int) -> Reckoning:
+    def _reckon(self, drafter: str, sessions: int, limit: int) -> Reckoning:
+        shared, last = self._controller.drafter(drafter), self._reckonings.get(drafter)
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
         values, seconds, ahead = among_others(alone, shared.costs, common)
         values = values[: limit + 1]
-        length = self._best(present, values, agreed=common > 0)
-        return Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, self._rounds)
+        length = self._best(last.length if last is not None else 0, values, agreed=common > 0)
+        reckoning = Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, limit, self._rounds)
+        self._reckonings[drafter] = reckoning
+        return reckoning
 
     def _outlook(self, drafter: str, shared: KnownDrafter) -> Outlook:
         text = self._rates.get(drafter)

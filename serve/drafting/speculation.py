@@ -24,9 +24,10 @@ from common.ngram import NgramLookup
 from common.rounds import TokenLog
 from common.types import GenerationRequest, StepCost, TokenIds
 from serve.drafting.audition import Patience, audition
-from serve.drafting.draft_length import Round, TextDraftLength
+from serve.drafting.draft_length import TextDraftLength
 from serve.drafting.outlook import NO_DRAFT, DraftLength
 from serve.drafting.remote_drafter import RemoteDrafter
+from serve.drafting.round import Round
 from serve.stream.lease import LeaseSource
 from serve.stream.streams import StreamPool
 
