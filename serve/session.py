@@ -41,7 +41,6 @@ async def generate(
             yield progress
     finally:
         writer.stop()
-        speculation.close()  # once more, as learning may have begun something
 
 
 Written = tuple[Progress, Verified | None]

@@ -260,7 +260,7 @@ async def test_a_silent_peer_is_given_up_and_one_that_is_not_heard_because_nobod
     assert [str(error) for error in lost] == ["nothing heard for 5 s"]
 
 
-async def test_messages_of_one_turn_leave_in_one_write() -> None:
+async def test_messages_of_one_turn_leave_in_one_frame() -> None:
     connection, transport = Connection(Hello(), lambda c, m: None, lambda c, e: None), Mock(spec=asyncio.Transport)
     connection.connection_made(transport)
     sent: list[Message] = [Close(session=session) for session in range(100)]
@@ -268,7 +268,9 @@ async def test_messages_of_one_turn_leave_in_one_write() -> None:
         connection.send(message)
     await asyncio.sleep(0)  # the end of this turn
     transport.write.assert_called_once()
-    assert FrameDecoder().feed(transport.write.call_args.args[0]) == [Hello(), *sent]
+    written = transport.write.call_args.args[0]
+    assert len(written) == 4 + int.from_bytes(written[:4], "big")
+    assert FrameDecoder().feed(written) == [Hello(), *sent]
 
 
 async def test_one_timer_ends_each_question_at_its_own_deadline() -> None:
