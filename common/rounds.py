@@ -24,6 +24,7 @@ class TokenLog:
 
     def __init__(self, request: GenerationRequest) -> None:
         self.request = request
+        self._max_length = request.max_length
         # A prompt whose log-probabilities are wanted is taken in as they come.
         self.tokens: list[int] = list(request.prompt[:1] if request.prompt_logprobs else request.prompt)
         self.begun = False
@@ -44,7 +45,7 @@ class TokenLog:
     @property
     def room(self) -> int:
         """Most tokens worth drafting: the last token of a text never is, verification always adds one of its own."""
-        return max(0, self.request.max_length - len(self.tokens) - 1)
+        return max(0, self._max_length - len(self.tokens) - 1)
 
     def open(self, session: int, token: str) -> Open:
         """Begin, or on a replay go on, at a replica."""
@@ -53,7 +54,7 @@ class TokenLog:
             token=token,
             committed=tuple(self.tokens),
             prompt_length=len(self.request.prompt),
-            max_length=self.request.max_length,
+            max_length=self._max_length,
             sampling=self.request.sampling,
         )
 
@@ -62,13 +63,8 @@ class TokenLog:
 
         `ahead` is how many are of use if they are drafted already.
         """
-        return Propose(
-            session=session,
-            base=known,
-            committed=tuple(self.tokens[known:]),
-            count=min(count, self.room),
-            ahead=min(ahead, self.room),
-        )
+        committed, room = tuple(self.tokens[known:]), self.room
+        return Propose(session=session, base=known, committed=committed, count=min(count, room), ahead=min(ahead, room))
 
     def score(self, session: int, window: int) -> Score:
         """Ask a drafter about the last `window` tokens, or fewer: the first token of a text follows nothing."""
@@ -149,10 +145,10 @@ class TokenLog:
 
     @property
     def _complete(self) -> bool:
-        return len(self.tokens) == self.request.max_length
+        return len(self.tokens) == self._max_length
 
     def _until_end(self, tokens: TokenIds) -> TokenIds:
-        room = self.request.max_length - len(self.tokens)
+        room = self._max_length - len(self.tokens)
         for index, token in enumerate(tokens[:room]):
             if token in self.request.stop_token_ids:
                 self.finish_reason = "stop"

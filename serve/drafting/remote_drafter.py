@@ -42,6 +42,8 @@ class RemoteDrafter:
         self._deadline_s = deadline_s
         self._attempts = attempts
         self._leasing: asyncio.Task[Lease] | None = None
+        self._lease: Lease | None = None
+        """What has come of it."""
 
     @property
     def version(self) -> str | None:
@@ -66,7 +68,7 @@ class RemoteDrafter:
 
     def ready(self, log: TokenLog) -> bool:
         """Whether it can draft now; a lease that could not be had is asked for anew."""
-        if self._leasing is not None and self._leasing.done() and self._lease is None:
+        if self._lease is None and self._leasing is not None and self._leasing.done():
             error = _error_of(self._leasing)
             if isinstance(error, SessionRefused):
                 self._attempts = 0  # a text that does not fit one replica fits none
@@ -102,13 +104,9 @@ class RemoteDrafter:
 
     def _drop(self) -> None:
         if self._leasing is not None:
-            leasing, self._leasing = self._leasing, None
+            leasing, self._leasing, self._lease = self._leasing, None, None
             leasing.cancel()  # if it is done already, this does nothing
             leasing.add_done_callback(_give_up)
-
-    @property
-    def _lease(self) -> Lease | None:
-        return _result(self._leasing) if self._leasing is not None else None
 
     async def _take(self, log: TokenLog) -> Lease:
         """A lease on a replica that has read the text: until then drafts would come late, and their rounds with them.
@@ -120,6 +118,7 @@ class RemoteDrafter:
             unless_ready.callback(lease.release)
             await lease.propose(log, 1)  # of which nothing is used but that it has come
             unless_ready.pop_all()
+            self._lease = lease
             return lease
 
     async def _answer(self, log: TokenLog, answer: Awaitable[T]) -> T | None:
@@ -139,17 +138,10 @@ class RemoteDrafter:
         self.start(log)
 
 
-def _result(leasing: asyncio.Task[Lease]) -> Lease | None:
-    if not leasing.done() or leasing.cancelled() or leasing.exception() is not None:
-        return None
-    return leasing.result()
-
-
 def _error_of(leasing: asyncio.Task[Lease]) -> BaseException | None:
     return asyncio.CancelledError("the call was cancelled") if leasing.cancelled() else leasing.exception()
 
 
 def _give_up(leasing: asyncio.Task[Lease]) -> None:
-    lease = _result(leasing)
-    if lease is not None:
-        lease.release()
+    if not leasing.cancelled() and leasing.exception() is None:
+        leasing.result().release()
