@@ -60,26 +60,21 @@ class Gathering:
         self._delays: dict[Key, Delay] = {}
         self._latest = Delay()
         """Of the text that came last, which is all that is known of a new one."""
-        self._awaited: dict[Key, float] = {}
-        """Of the texts that the latest step answered those that are still away, and until when they are waited for."""
+        self._together: set[Key] = set()
+        """Whom the latest step answered."""
+        self._awaited: dict[Key, float] | None = {}
+        """Those of them that are worth waiting for, and until when; None until that is asked, for mostly all are back by
+        then."""
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
         """A step of `step_s` seconds has just answered these."""
-        now = self._clock()
         self._cheapest_s = min(step_s, self._cheapest_s * RISE)
-        delays = {key: self._delays.get(key, self._latest) for key in keys}
-        longest_s = worth_waiting([(delay.mean_s, 1.0) for delay in delays.values()], self._cheapest_s)
-        self._answered_s |= dict.fromkeys(delays, now)
-        self._awaited = {
-            key: now + min(delay.limit_s, self._cheapest_s)
-            for key, delay in delays.items()
-            if delay.mean_s <= longest_s
-        }
+        self._together, self._awaited = set(keys), None
+        self._answered_s |= dict.fromkeys(self._together, self._clock())
 
     def came(self, key: Key, at_s: float) -> None:
         """A session has asked again, or for the first time, at `at_s` by the clock."""
-        self._awaited.pop(key, None)
         answered_s = self._answered_s.pop(key, None)
         if answered_s is not None:
             if key not in self._delays:
@@ -90,12 +85,28 @@ class Gathering:
 
     def ended(self, key: Key) -> None:
         """The session will not ask again."""
-        for known in (self._awaited, self._answered_s, self._delays):
-            known.pop(key, None)
+        self._together.discard(key)
+        self._answered_s.pop(key, None)
+        self._delays.pop(key, None)
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
-        return max(0.0, max(self._awaited.values()) - self._clock()) if self._awaited else 0.0
+        if self._awaited is None:
+            self._awaited = self._worth_awaiting()
+        until_s = max((self._awaited[key] for key in self._awaited.keys() & self._answered_s.keys()), default=0.0)
+        return max(0.0, until_s - self._clock())
+
+    def _worth_awaiting(self) -> dict[Key, float]:
+        away = self._together & self._answered_s.keys()
+        if not away:
+            return {}  # which is what it mostly comes to
+        delays = {key: self._delays.get(key, self._latest) for key in self._together}
+        longest_s = worth_waiting([(delay.mean_s, 1.0) for delay in delays.values()], self._cheapest_s)
+        return {
+            key: self._answered_s[key] + min(delays[key].limit_s, self._cheapest_s)
+            for key in away
+            if delays[key].mean_s <= longest_s
+        }
 
 
 def worth_waiting(away: Iterable[tuple[float, float]], step_s: float) -> float:
