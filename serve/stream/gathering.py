@@ -63,8 +63,7 @@ class Gathering:
         self._together: set[Key] = set()
         """Whom the latest step answered."""
         self._awaited: dict[Key, float] | None = {}
-        """Those of them that are worth waiting for, and until when; None until that is asked, for mostly all are back by
-        then."""
+        """Those of them that are worth waiting for, and until when; None until that is asked: mostly all are back."""
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
