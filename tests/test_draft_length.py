@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.types import StepCost
-from serve.drafting.draft_length import DraftLengthController
+from serve.drafting.draft_length import DraftLengthController, TextDraftLength
 from serve.drafting.drafter_costs import KNOWN_AFTER
 from serve.drafting.exploration import Exploration
 from serve.drafting.round import Round
@@ -218,6 +218,15 @@ def test_a_fixed_length_is_kept_whatever_happens() -> None:
     for _ in range(50):
         assert text.choose("de", 1, 8).wanted == 3 and text.choose("de", 1, 2).wanted == 2
         text.observe("de", outcome(3, 0), 1)
+
+
+def test_the_next_length_is_reckoned_while_nobody_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = DraftLengthController(SpeculationSettings(exploration=0.0)).text()
+    for _ in range(20):
+        drafted = text.choose("de", 1, 4).wanted
+        text.observe("de", outcome(drafted, drafted, step=StepCost(0.02, 1 + drafted)), 1)
+    monkeypatch.setattr(TextDraftLength, "_reckon", lambda *of: pytest.fail("somebody waits"))
+    assert text.choose("de", 1, 4).wanted == 4
 
 
 def test_until_costs_are_known_the_default_is_drawn() -> None:

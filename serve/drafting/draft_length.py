@@ -87,6 +87,8 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
+        self._asked: set[str] = set()
+        """Drafters that have been chosen for since a round was learned from."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
@@ -120,6 +122,7 @@ class TextDraftLength:
         if reckoning is None or (reckoning.sessions, reckoning.limit) != (sessions, limit):
             shared.look_ahead(sessions)
             reckoning = self._reckon(drafter, sessions, limit)
+        self._asked.add(drafter)
         if not trial.drafting:
             return DraftLength(0, 0, reckoning.gain)
         wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
@@ -152,18 +155,21 @@ class TextDraftLength:
 
     def _reckon_anew(self, sessions: int) -> None:
         """For the next choice, which all texts of a step wait for; here nobody does."""
-        for drafter, reckoning in self._reckonings.items():
+        for drafter in self._asked:
             self._controller.drafter(drafter).look_ahead(sessions)
+            reckoning = self._reckonings[drafter]
             if self._rounds - reckoning.round >= min(sessions, KEPT):
                 self._reckon(drafter, sessions, reckoning.limit)
+        self._asked.clear()
 
     def _reckon(self, drafter: str, sessions: int, limit: int) -> Reckoning:
-        shared, last = self._controller.drafter(drafter), self._reckonings.get(drafter)
+        shared = self._controller.drafter(drafter)
+        present = self._reckonings[drafter].length if drafter in self._reckonings else 0
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
         values, seconds, ahead = among_others(alone, shared.costs, common)
         values = values[: limit + 1]
-        length = self._best(last.length if last is not None else 0, values, agreed=common > 0)
+        length = self._best(present, values, agreed=common > 0)
         reckoning = Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, limit, self._rounds)
         self._reckonings[drafter] = reckoning
         return reckoning

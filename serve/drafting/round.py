@@ -1,4 +1,4 @@
-"""What is learned from."""
+"""A round, as the draft-length controller learns from it."""
 
 from __future__ import annotations
 
