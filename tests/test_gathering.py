@@ -122,6 +122,22 @@ def test_one_of_which_nothing_is_known_is_waited_for_like_the_latest() -> None:
     assert 0.0019 < gathering.patience() <= 0.0041
 
 
+def test_one_that_is_late_is_not_waited_for_though_all_others_are_back_before_that_is_asked() -> None:
+    early = {f"early {number}": 0.001 for number in range(15)}
+    gathering, clock = away_for(0.020, **early, late=0.015)
+    for key in early:
+        gathering.came(key, clock.now + 0.001)
+    clock.now += 0.0015
+    assert gathering.patience() == 0
+
+
+def test_those_that_have_ended_make_nobody_late() -> None:
+    gathering, _ = away_for(0.020, **{f"early {number}": 0.001 for number in range(15)}, late=0.015)
+    for number in range(15):
+        gathering.ended(f"early {number}")
+    assert gathering.patience() > 0.014
+
+
 def test_what_has_ended_is_not_waited_for_and_forgotten() -> None:
     gathering, _ = away_for(0.025, a=0.010, b=0.002)
     gathering.answered("a", 0.025)

@@ -29,8 +29,9 @@ TEXT_WINDOW, TEXT_PRIOR = 32, 4.0
 PATIENCE = 0.25
 """How long a text's first draft is waited for, in rounds of plain decoding: verified with the prompt, it saves one."""
 
-KEPT = 4
-"""Rounds for which a text among many keeps to a length, unless the load changes: to reckon is a router's work too."""
+KEPT, NEAR = 4, 1 / 8
+"""Rounds for which a text among many keeps to a length, and by which share the load may change meanwhile: to reckon
+is a router's work too."""
 
 SCOUTS = 1 / 16
 """Share of the texts that have a drafter at hand although drafting does not pay: it may have become better."""
@@ -49,10 +50,10 @@ class Reckoning(NamedTuple):
     """See `Outlook`."""
     gain: float
     """How many times as fast as plain decoding all texts of the drafter should be."""
+    agreed: bool
+    """Whether the texts of the drafter agree to draft."""
     sessions: int
     """Texts in progress then."""
-    limit: int
-    """Most tokens that were to be drafted."""
     round: int
     """Of the text."""
 
@@ -87,8 +88,8 @@ class TextDraftLength:
         self._rates: dict[str, AcceptanceRates] = {}
         self._reckonings: dict[str, Reckoning] = {}
         """The latest by drafter."""
-        self._asked: set[str] = set()
-        """Drafters that have been chosen for since a round was learned from."""
+        self._asked: dict[str, int] = {}
+        """Drafters that a length was chosen for since a round was learned from, and the texts in progress then."""
         self._rounds = 0
 
     def pays(self, drafter: str, sessions: int) -> bool:
@@ -100,6 +101,7 @@ class TextDraftLength:
         shared = self._controller.drafter(drafter)
         if self._scout or not shared.known:
             return True
+        shared.note_choice(sessions)
         shared.look_ahead(sessions)
         return shared.agreement.hear(self._outlook(drafter, shared).values, sessions) > 0
 
@@ -118,14 +120,18 @@ class TextDraftLength:
             if not trial.drafting:
                 return DraftLength(0, 0, promise=1.0)
             return DraftLength.of(min(self._settings.default_draft_length, limit), 0, sessions)
-        reckoning, limit = self._reckonings.get(drafter), min(limit, self._settings.max_draft_length)
-        if reckoning is None or (reckoning.sessions, reckoning.limit) != (sessions, limit):
+        shared.note_choice(sessions)
+        self._asked[drafter] = sessions
+        reckoning = self._reckonings.get(drafter)
+        if reckoning is None or self._outdated(reckoning, sessions):
             shared.look_ahead(sessions)
-            reckoning = self._reckon(drafter, sessions, limit)
-        self._asked.add(drafter)
+            reckoning = self._reckon(drafter, sessions)
         if not trial.drafting:
             return DraftLength(0, 0, reckoning.gain)
-        wanted = shared.exploration.vary(reckoning.length, reckoning.values, reckoning.seconds, sessions)
+        length, values = reckoning.length, reckoning.values[: limit + 1]
+        if length > limit:
+            length = self._best(limit, values, agreed=reckoning.agreed)
+        wanted = shared.exploration.vary(length, values, reckoning.seconds, sessions)
         return DraftLength.of(wanted, min(reckoning.ahead, limit), sessions, reckoning.gain)
 
     def observe(self, drafter: str, outcome: Round, sessions: int) -> None:
@@ -138,7 +144,7 @@ class TextDraftLength:
         if self._rounds:
             self._observe_time(outcome, sessions)
         self._rounds += 1
-        self._reckon_anew(sessions)
+        self._reckon_anew()
 
     def _observe_draft(self, drafter: str, outcome: Round, sessions: int) -> None:
         late = not outcome.drafted
@@ -153,24 +159,27 @@ class TextDraftLength:
         if outcome.promise is not None:
             controller.trial.observe(sessions, outcome.accepted + 1, outcome.seconds, outcome.promise)
 
-    def _reckon_anew(self, sessions: int) -> None:
+    def _reckon_anew(self) -> None:
         """For the next choice, which all texts of a step wait for; here nobody does."""
-        for drafter in self._asked:
+        for drafter, sessions in self._asked.items():
             self._controller.drafter(drafter).look_ahead(sessions)
-            reckoning = self._reckonings[drafter]
-            if self._rounds - reckoning.round >= min(sessions, KEPT):
-                self._reckon(drafter, sessions, reckoning.limit)
+            if self._rounds - self._reckonings[drafter].round >= min(sessions, KEPT):
+                self._reckon(drafter, sessions)
         self._asked.clear()
 
-    def _reckon(self, drafter: str, sessions: int, limit: int) -> Reckoning:
+    def _outdated(self, reckoning: Reckoning, sessions: int) -> bool:
+        """Whether it cannot wait: the load is another one, or the drafter was not asked for long."""
+        moved = abs(sessions - reckoning.sessions) > NEAR * reckoning.sessions
+        return moved or self._rounds - reckoning.round > KEPT
+
+    def _reckon(self, drafter: str, sessions: int) -> Reckoning:
         shared = self._controller.drafter(drafter)
         present = self._reckonings[drafter].length if drafter in self._reckonings else 0
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
         values, seconds, ahead = among_others(alone, shared.costs, common)
-        values = values[: limit + 1]
-        length = self._best(present, values, agreed=common > 0)
-        reckoning = Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, limit, self._rounds)
+        length, gain = self._best(present, values, agreed=common > 0), shared.agreement.gain
+        reckoning = Reckoning(length, values, seconds, ahead, gain, common > 0, sessions, self._rounds)
         self._reckonings[drafter] = reckoning
         return reckoning
 

@@ -41,9 +41,12 @@ class KnownDrafter:
         if costs:
             self._costs.add(sessions, outcome.drafted, outcome.ahead, outcome.draft_cost, outcome.draft_wall_s)
 
+    def note_choice(self, sessions: int) -> None:
+        """See `DrafterCosts.note_choice`."""
+        self._costs.note_choice(sessions)
+
     def look_ahead(self, sessions: int) -> None:
         """Bring `rates` and `costs` up to date, once for each step that the `sessions` texts share."""
-        self._costs.note_choice(sessions)
         self._news += 1
         if self._news < self._sessions == sessions:
             return

@@ -63,7 +63,8 @@ class Gathering:
         self._together: set[Key] = set()
         """Whom the latest step answered."""
         self._awaited: dict[Key, float] | None = {}
-        """Those of them that are worth waiting for, and until when; None until that is asked: mostly all are back."""
+        """Those of them that are still away and worth waiting for, and until when; None after a step until that is
+        asked, as mostly all are back by then."""
         self._cheapest_s = float("inf")
 
     def answered(self, keys: Iterable[Key], step_s: float) -> None:
@@ -71,13 +72,15 @@ class Gathering:
         self._cheapest_s = min(step_s, self._cheapest_s * RISE)
         self._together, self._awaited = set(keys), None
         self._answered_s |= dict.fromkeys(self._together, self._clock())
+        for key in self._together - self._delays.keys():
+            self._delays[key] = replace(self._latest)
 
     def came(self, key: Key, at_s: float) -> None:
         """A session has asked again, or for the first time, at `at_s` by the clock."""
+        if self._awaited:
+            self._awaited.pop(key, None)
         answered_s = self._answered_s.pop(key, None)
         if answered_s is not None:
-            if key not in self._delays:
-                self._delays[key] = replace(self._latest)
             self._latest = self._delays[key]
             # Whoever is away for longer than a step is not waited for, and may be back at once the next time.
             self._latest.observe(min(max(0.0, at_s - answered_s), 2 * self._cheapest_s))
@@ -85,22 +88,21 @@ class Gathering:
     def ended(self, key: Key) -> None:
         """The session will not ask again."""
         self._together.discard(key)
-        self._answered_s.pop(key, None)
-        self._delays.pop(key, None)
+        for known in (self._awaited or {}, self._answered_s, self._delays):
+            known.pop(key, None)
 
     def patience(self) -> float:
         """Seconds still to be waited for those that are away; 0 if they are likely to come too late."""
         if self._awaited is None:
             self._awaited = self._worth_awaiting()
-        until_s = max((self._awaited[key] for key in self._awaited.keys() & self._answered_s.keys()), default=0.0)
-        return max(0.0, until_s - self._clock())
+        return max(0.0, max(self._awaited.values()) - self._clock()) if self._awaited else 0.0
 
     def _worth_awaiting(self) -> dict[Key, float]:
         away = self._together & self._answered_s.keys()
         if not away:
             return {}  # which is what it mostly comes to
-        delays = {key: self._delays.get(key, self._latest) for key in self._together}
-        longest_s = worth_waiting([(delay.mean_s, 1.0) for delay in delays.values()], self._cheapest_s)
+        delays = self._delays
+        longest_s = worth_waiting([(delays[key].mean_s, 1.0) for key in self._together], self._cheapest_s)
         return {
             key: self._answered_s[key] + min(delays[key].limit_s, self._cheapest_s)
             for key in away
