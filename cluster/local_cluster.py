@@ -27,7 +27,8 @@ from cluster import ray_environment
 
 ROOT = Path(cluster.__file__).parent.parent
 UP_WITHIN_S = 60.0
-DOWN_WITHIN_S = 15.0
+DOWN_WITHIN_S = 5.0
+"""With applications running Ray takes far longer, for nothing: then it is killed."""
 POLL_S = 0.2
 
 

@@ -50,26 +50,36 @@ def write_target(folder: Path) -> Path:
 
 
 @contextmanager
-def replica_process(make_engine: MakeEngine, fingerprint: Fingerprint) -> Iterator[LeaseSource]:
-    """Leases of a replica in another process, as long as the context lasts."""
+def replica_processes(engines: Sequence[MakeEngine], fingerprint: Fingerprint) -> Iterator[list[LeaseSource]]:
+    """Leases of a replica for each engine, in processes that start together and end with the context."""
+    with ExitStack() as stack:
+        pipes = [stack.enter_context(_replica_process(make_engine, fingerprint)) for make_engine in engines]
+        yield [_leases(pipe.recv()) for pipe in pipes]
+
+
+@contextmanager
+def _replica_process(make_engine: MakeEngine, fingerprint: Fingerprint) -> Iterator[Connection]:
+    """Where its grants come when it has started."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, make_engine, fingerprint), daemon=True)
     process.start()
     theirs.close()
-    grants: list[LeaseGrant] = ours.recv()
+    try:
+        yield ours
+    finally:
+        ours.close()  # it ends the process
+        process.join()
 
+
+def _leases(grants: list[LeaseGrant]) -> LeaseSource:
     async def leases() -> AsyncGenerator[LeaseGrant]:
         if not grants:
             raise ReplicaLost(f"all {_LEASES} leases are used")
         yield grants.pop()
         await asyncio.Event().wait()  # it is held until it is closed
 
-    try:
-        yield leases
-    finally:
-        ours.close()  # it ends the process
-        process.join()
+    return leases
 
 
 @contextmanager

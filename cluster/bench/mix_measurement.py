@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import uvloop
 
-from cluster.bench.emulated_service import MakeEngine, replica_process, service
+from cluster.bench.emulated_service import MakeEngine, replica_processes, service
 from cluster.bench.mixes import Mix
 from cluster.bench.streams import Measured, Stream, Tally, measure
 from serve.router import TargetModel
@@ -30,7 +30,7 @@ def replicas_of(mix: Mix, target: TargetModel) -> Iterator[MixEngines]:
     with ExitStack() as stack:
 
         def start(engine: MakeEngine, number: int) -> list[LeaseSource]:
-            return [stack.enter_context(replica_process(engine, target.fingerprint)) for _ in range(number)]
+            return stack.enter_context(replica_processes([engine] * number, target.fingerprint))
 
         emulated = {language: mix.emulated(language) for language in mix.languages}
         yield MixEngines(

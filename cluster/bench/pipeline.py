@@ -14,7 +14,6 @@ written is told beside it.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +23,7 @@ import msgspec
 import uvloop
 
 from cluster.bench.emulated import CONTEXT_LENGTH, Emulated
-from cluster.bench.emulated_service import MakeEngine, replica_process, service, write_target
+from cluster.bench.emulated_service import MakeEngine, replica_processes, service, write_target
 from cluster.bench.instant import InstantEngine
 from cluster.bench.report import report
 from cluster.bench.streams import Measured, Stream, Tally, measure
@@ -95,10 +94,7 @@ class Pipeline:
         self, emulated: Emulated, engines: Sequence[MakeEngine], turns: Turns, *, warm_up_s: float
     ) -> list[Measured]:
         """Each turn's texts together, the turns one after the other at the same replicas."""
-        with ExitStack() as stack:
-            verifier, drafter = (
-                stack.enter_context(replica_process(engine, self._target.fingerprint)) for engine in engines
-            )
+        with replica_processes(engines, self._target.fingerprint) as (verifier, drafter):
 
             async def measure_turn(texts: Sequence[GenerationRequest]) -> Measured:
                 with service(self._target, [verifier], {LANGUAGE: [drafter]}, self._settings) as router:
