@@ -21,7 +21,7 @@ from typing import NamedTuple
 MOST_AHEAD = 4
 """Texts in progress with which drafting ahead is asked for: of more, some must nearly always be waited for.
 
-Measured, four still win 1-3 % by it; six lose as little, and the more there are the more they lose.
+Measured, four still win 1-3 % by it; six lose a little, and more texts lose more.
 """
 
 
