@@ -88,7 +88,8 @@ def test_texts_whose_own_drafter_is_bad_stop_while_others_go_on(french_acceptanc
 def test_the_same_where_a_trial_holds_all_of_them_back_at_times(french_acceptance: float) -> None:
     french, others = zip(*(_drafted(french_acceptance, SpeculationSettings(), seed) for seed in range(9)), strict=True)
     assert max(french) < 0.1
-    assert median(others) > 1.9 and min(others) > 1
+    assert median(others) > 1.9
+    assert min(others) > 1.3, "at most two of the six windows of that time are held back"
 
 
 def _drafted(french_acceptance: float, settings: SpeculationSettings, seed: int) -> tuple[float, float]:

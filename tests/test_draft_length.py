@@ -100,8 +100,9 @@ def test_drafting_is_back_when_acceptance_recovers(settings: SpeculationSettings
 
 
 def test_drafting_is_mostly_back_within_150_rounds_though_a_trial_may_hold_it_back() -> None:
-    lengths = [_recovered(SpeculationSettings(), 150, seed) for seed in range(9)]
-    assert median(lengths) >= 5 and min(lengths) >= 2
+    lengths = sorted(_recovered(SpeculationSettings(), 150, seed) for seed in range(15))
+    assert median(lengths) >= 5
+    assert lengths[1] >= 2, "but for one, all draft again"
 
 
 def _recovered(settings: SpeculationSettings, within: int, seed: int) -> float:
