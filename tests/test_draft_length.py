@@ -215,6 +215,33 @@ def test_no_choice_is_above_the_limit(limit: int, rounds: list[tuple[int, int]])
         text.observe("de", outcome(drafted, min(drafted, accepted)), 1)
 
 
+def test_a_limit_below_the_best_length_is_drafted_to_only_if_that_pays_too() -> None:
+    text = DraftLengthController(SpeculationSettings(exploration=0.0, doubt=0.0)).text()
+    for drafted, accepted in [(4, 4), (1, 1), (4, 4), (1, 0), (4, 0), (1, 1), (0, 0)] * 20:
+        text.choose("de", 1, 8)
+        step = StepCost(0.015 + 0.002 * drafted if drafted else 0.010, 1 + drafted)  # a second token is dear
+        text.observe("de", outcome(drafted, accepted, step=step, draft_s=1e-3 * drafted), 1)
+    assert [text.choose("de", 1, limit).wanted for limit in range(5)] == [0, 0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("only_asked_whether_it_pays", [False, True])
+def test_a_drafter_that_was_dear_long_ago_is_soon_drawn_on_again(only_asked_whether_it_pays: bool) -> None:
+    text = DraftLengthController(SpeculationSettings(exploration=0.0, doubt=0.0)).text()
+    plain = outcome(0, 0, step=StepCost(0.02, 1), draft_s=0.0)
+    for seen in [outcome(4, 4, draft_s=0.4)] * 60 + [plain] * 9:
+        text.choose("de", 1, 8)
+        text.observe("de", seen, 1)
+    assert not text.pays("de", 1) and not text.choose("de", 1, 8).wanted
+    for _ in range(2000):
+        if only_asked_whether_it_pays:
+            text.pays("de", 1)
+        else:
+            text.choose("de", 1, 8)
+    for _ in range(10):
+        text.observe("de", outcome(4, 4), 1)
+    assert text.choose("de", 1, 8).wanted >= 4
+
+
 def test_a_fixed_length_is_kept_whatever_happens() -> None:
     text = DraftLengthController(SpeculationSettings(draft_length=3)).text()
     for _ in range(50):

@@ -11,7 +11,6 @@ while the others keep to that one. What no leg shows, `trial` finds out: while i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from random import Random
 from typing import NamedTuple
 
@@ -50,8 +49,6 @@ class Reckoning(NamedTuple):
     """See `Outlook`."""
     gain: float
     """How many times as fast as plain decoding all texts of the drafter should be."""
-    agreed: bool
-    """Whether the texts of the drafter agree to draft."""
     sessions: int
     """Texts in progress then."""
     round: int
@@ -130,7 +127,7 @@ class TextDraftLength:
             return DraftLength(0, 0, reckoning.gain)
         length, values = reckoning.length, reckoning.values[: limit + 1]
         if length > limit:
-            length = self._best(limit, values, agreed=reckoning.agreed)
+            length = best_length(values, min_gain=0.0)
         wanted = shared.exploration.vary(length, values, reckoning.seconds, sessions)
         return DraftLength.of(wanted, min(reckoning.ahead, limit), sessions, reckoning.gain)
 
@@ -178,8 +175,10 @@ class TextDraftLength:
         alone = self._outlook(drafter, shared)
         common = shared.agreement.hear(alone.values, sessions)
         values, seconds, ahead = among_others(alone, shared.costs, common)
-        length, gain = self._best(present, values, agreed=common > 0), shared.agreement.gain
-        reckoning = Reckoning(length, values, seconds, ahead, gain, common > 0, sessions, self._rounds)
+        # Where drafting was agreed on, that it gains enough has been seen to.
+        min_gain = 0.0 if common else self._settings.min_gain
+        length = best_length(values, present=present, hysteresis=self._settings.hysteresis, min_gain=min_gain)
+        reckoning = Reckoning(length, values, seconds, ahead, shared.agreement.gain, sessions, self._rounds)
         self._reckonings[drafter] = reckoning
         return reckoning
 
@@ -187,8 +186,3 @@ class TextDraftLength:
         text = self._rates.get(drafter)
         rates = text.given(shared.rates, TEXT_PRIOR) if text is not None else shared.rates
         return outlook(rates, shared.costs)
-
-    def _best(self, present: int, values: Sequence[float], *, agreed: bool) -> int:
-        """Where drafting was `agreed` on, `min_gain` has been seen to."""
-        min_gain = 0.0 if agreed else self._settings.min_gain
-        return best_length(values, present=present, hysteresis=self._settings.hysteresis, min_gain=min_gain)
